@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"example.com/converge/agent/internal/announce"
+	"example.com/converge/agent/internal/keys"
+	"example.com/converge/agent/internal/link"
+	"example.com/converge/agent/internal/session"
+	"example.com/converge/agent/internal/sshd"
+	"example.com/converge/pkg/cmdline"
+	"example.com/converge/pkg/expiry"
+	"example.com/converge/pkg/rendezvous"
+)
+
+func program() cmdline.Program {
+	timing := expiry.DefaultConfig()
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "id", Usage: "`ID` to register as, where the URL has none; a random one by default"},
+		&cli.StringFlag{Name: "id-conflict", Value: "new", Usage: "`RULE` for an id that is taken: new takes another one, fail ends the agent"},
+		&cli.StringFlag{Name: "user", Value: "abc", Usage: "log-in `NAME`"},
+		&cli.StringSliceFlag{Name: "authorized-keys", Usage: "`FILE` of keys that may log in, re-read when it changes"},
+		&cli.StringSliceFlag{Name: "authorized-key", Usage: "a public `KEY` that may log in, such as 'ssh-ed25519 AAAA…'"},
+		&cli.StringFlag{Name: "host-key", Usage: "private key `FILE` of the SSH server; a fresh key by default"},
+		&cli.StringFlag{Name: "shell", Usage: "`PROGRAM` to run as a shell; $SHELL by default"},
+		&cli.StringSliceFlag{Name: "accept-env", Usage: "`NAME` or pattern of environment variables that a client may set"},
+		&cli.DurationFlag{Name: "expiry", Value: timing.Expiry, Usage: "`DURATION` without activity after which the session ends; 0 for never"},
+		&cli.DurationFlag{Name: "first-connect-timeout", Usage: "`DURATION` within which somebody must have logged in; as --expiry by default"},
+		&cli.DurationFlag{Name: "max-duration", Value: timing.MaxDuration, Usage: "`DURATION` after which the session ends whatever happens; 0 for no cap"},
+		&cli.DurationFlag{Name: "warning", Value: timing.Warning, Usage: "`DURATION` before the end at which users are first told; 0 for no warning"},
+		&cli.DurationFlag{Name: "grace", Value: timing.Grace, Usage: "`DURATION` that the session waits after the last logout that followed a copy or command"},
+		&cli.BoolFlag{Name: "keep", Usage: "stay after the last logout"},
+		&cli.BoolFlag{Name: "no-wall", Usage: "do not write warnings to the users' terminals"},
+		&cli.IntFlag{Name: "timeout-exit-code", Usage: "exit `CODE` when time ran out, 0 to 255"},
+		&cli.StringFlag{Name: "agentdir", Usage: "`DIR` whose .hold file keeps the session; a fresh temporary one by default"},
+		&cli.DurationFlag{Name: "connect-timeout", Value: 30 * time.Second, Usage: "`DURATION` for which an unreachable server is tried at the start"},
+		&cli.DurationFlag{Name: "keepalive", Value: 20 * time.Second, Usage: "mean `INTERVAL` of pings; a peer silent for three is gone"},
+		&cli.StringFlag{Name: "wsproxy", Value: "wsproxy", Usage: "how the printed lines call wsproxy: a name or `PATH`"},
+		&cli.StringSliceFlag{Name: "ssh-option", Usage: "further ssh `OPTION` for the printed lines, such as -oIdentitiesOnly=yes"},
+	}
+	flags = append(flags, cmdline.ConnectFlags("agent")...)
+	return cmdline.Program{
+		Name:      "agent",
+		Usage:     "lets people into this job over SSH, through a rendezvous server",
+		ArgsUsage: "ws[s]://HOST/agent/ID\nws[s]://HOST",
+		Description: "It calls out to the server, prints the ssh and sftp lines to paste, and ends when the\n" +
+			"last user has logged out or nobody needs it any more. Without any authorized key it makes\n" +
+			"a random password for this run and prints it.",
+		Flags: append(flags, cmdline.LogFlags("agent")...),
+		Run:   run,
+	}
+}
+
+var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$`)
+
+func run(ctx context.Context, in *cmdline.Invocation) error {
+	if len(in.Args) != 1 || in.HasTail {
+		return cmdline.Usagef("give one URL, such as ws://HOST/agent/ID")
+	}
+	server, id, err := whereAndWho(in.Args[0], in.String("id"))
+	if err != nil {
+		return cmdline.Usagef("%v", err)
+	}
+	conflict := in.String("id-conflict")
+	if conflict != "new" && conflict != "fail" {
+		return cmdline.Usagef("--id-conflict is %q: it must be new or fail", conflict)
+	}
+	if !userName.MatchString(in.String("user")) {
+		return cmdline.Usagef("--user is %q: a log-in name is 1 to 32 letters, digits and . _ -", in.String("user"))
+	}
+	timing, exitCode, err := timings(in)
+	if err != nil {
+		return err
+	}
+	log, err := cmdline.Logger(in)
+	if err != nil {
+		return err
+	}
+	options, err := cmdline.ConnectOptions(in)
+	if err != nil {
+		return err
+	}
+	tr, err := options.Transport(server.String())
+	if err != nil {
+		return err
+	}
+	hostKey, err := keys.HostKey(in.String("host-key"))
+	if err != nil {
+		return err
+	}
+	allowed, err := keys.NewSet(in.StringSlice("authorized-keys"), in.StringSlice("authorized-key"), log)
+	if err != nil {
+		return err
+	}
+	password := ""
+	if allowed.Empty() {
+		password = newPassword()
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("cannot tell the working folder: %w", err)
+	}
+	code, err := session.Run(ctx, session.Config{
+		Link: link.Config{
+			Server: server, ID: id, KeepID: conflict == "fail",
+			Transport: tr, Header: options.Header,
+			Patience: in.Duration("connect-timeout"), KeepAlive: in.Duration("keepalive"),
+			Software: "agent " + cmdline.Version(),
+		},
+		SSH: sshd.Config{
+			User: in.String("user"), HostKey: hostKey, Keys: allowed, Password: password,
+			Shell: in.String("shell"), Dir: dir, AcceptEnv: in.StringSlice("accept-env"),
+		},
+		Access: announce.Access{
+			Server: server, User: in.String("user"), HostKey: hostKey.PublicKey(), Password: password,
+			Wsproxy: in.String("wsproxy"), Options: in.StringSlice("ssh-option"),
+		},
+		Expiry: timing, TimeoutExitCode: exitCode, NoWall: in.Bool("no-wall"),
+		AgentDir: in.String("agentdir"), Out: in.Stdout, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return cmdline.Exit(code, nil)
+	}
+	return nil
+}
+
+// whereAndWho takes the id from the URL or --id, or makes one.
+func whereAndWho(rawURL, flag string) (rendezvous.Server, string, error) {
+	server, id, err := rendezvous.ParseAgentURL(rawURL)
+	switch {
+	case err != nil:
+		return server, "", err
+	case id != "" && flag != "" && id != flag:
+		return server, "", fmt.Errorf("the URL has the id %q and --id is %q: give one of them", id, flag)
+	case id == "":
+		id = flag
+	}
+	if id == "" {
+		id = rendezvous.NewID()
+	}
+	if err := rendezvous.ValidID(id); err != nil {
+		return server, "", fmt.Errorf("--id: %w", err)
+	}
+	return server, id, nil
+}
+
+// timings reads and checks the options about time.
+func timings(in *cmdline.Invocation) (expiry.Config, int, error) {
+	for _, name := range []string{"expiry", "first-connect-timeout", "max-duration", "warning", "grace", "connect-timeout"} {
+		if in.Duration(name) < 0 {
+			return expiry.Config{}, 0, cmdline.Usagef("--%s is negative: give a duration such as 10m, or 0", name)
+		}
+	}
+	if in.Duration("keepalive") < time.Second {
+		return expiry.Config{}, 0, cmdline.Usagef("--keepalive must be a second or more")
+	}
+	code := in.Int("timeout-exit-code")
+	if code < 0 || code > 255 {
+		return expiry.Config{}, 0, cmdline.Usagef("--timeout-exit-code is %d: it must be from 0 to 255", code)
+	}
+	cfg := expiry.Config{
+		Expiry:       in.Duration("expiry"),
+		FirstConnect: in.Duration("first-connect-timeout"),
+		Warning:      in.Duration("warning"),
+		Grace:        in.Duration("grace"),
+		MaxDuration:  in.Duration("max-duration"),
+		Keep:         in.Bool("keep"),
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, 0, cmdline.Usagef("%v", err)
+	}
+	return cfg, code, nil
+}
+
+// newPassword has 100 random bits, in groups that a person can type.
+func newPassword() string {
+	text := strings.ToLower(rand.Text())
+	return strings.Join([]string{text[:5], text[5:10], text[10:15], text[15:20]}, "-")
+}

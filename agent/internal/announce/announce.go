@@ -1,0 +1,105 @@
+// Package announce words what people read: the lines to paste into a terminal
+// and the text that greets them in the job. It decides nothing and prints
+// nothing.
+package announce
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/rendezvous"
+)
+
+// Access is all that it takes to reach an agent.
+type Access struct {
+	Server  rendezvous.Server
+	ID      string
+	User    string
+	HostKey ssh.PublicKey
+	// Password is empty where only keys are taken.
+	Password string
+	// Wsproxy is how the lines call that program: a name or a path.
+	Wsproxy string
+	// Options are further ssh options for the lines.
+	Options []string
+}
+
+// SSH returns the line that opens a shell.
+func (a Access) SSH() string { return a.line("ssh") }
+
+// SFTP returns the line that opens a file transfer.
+func (a Access) SFTP() string { return a.line("sftp") }
+
+// line pins the agent's host key: the server in between is not trusted, and
+// all agents are called localhost, so that known_hosts is neither read nor
+// written. KnownHostsCommand needs OpenSSH 8.5 and an absolute path.
+func (a Access) line(program string) string {
+	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(a.HostKey)))
+	words := []string{
+		program,
+		"-oServerAliveInterval=10",
+		"-oProxyCommand=" + quote(shellWord(percent(a.Wsproxy))+" "+percent(a.Server.ClientURL(a.ID))),
+		"-oKnownHostsCommand=" + quote("/bin/echo %H "+key),
+		"-oStrictHostKeyChecking=yes",
+		"-oUserKnownHostsFile=none",
+		"-oGlobalKnownHostsFile=none",
+	}
+	for _, option := range a.Options {
+		words = append(words, word(option))
+	}
+	return strings.Join(append(words, a.User+"@localhost"), " ")
+}
+
+// Fingerprint returns the host key's fingerprint as ssh shows it.
+func (a Access) Fingerprint() string {
+	kind := strings.TrimPrefix(a.HostKey.Type(), "ssh-")
+	return fmt.Sprintf("%s (%s)", ssh.FingerprintSHA256(a.HostKey), kind)
+}
+
+// Text returns the announcement for the job's log, with a line break at its
+// end.
+func (a Access) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nThis job can be entered. Its id is %s\n\n", a.ID)
+	fmt.Fprintf(&b, "  %s\n\n  %s\n\n", a.SSH(), a.SFTP())
+	if a.Password != "" {
+		fmt.Fprintf(&b, "  password: %s\n", a.Password)
+	}
+	fmt.Fprintf(&b, "  host key: %s\n\n", a.Fingerprint())
+	return b.String()
+}
+
+// percent doubles the signs that ssh would expand in an option.
+func percent(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+
+// plainWord reports whether a shell takes s as it is.
+func plainWord(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !letter && !strings.ContainsRune("./_-+=:,@%", r)
+	}) < 0
+}
+
+// shellWord quotes a word for the shell by which ssh runs a ProxyCommand.
+func shellWord(s string) string {
+	if plainWord(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// word quotes an option for the shell that a line is pasted into, if needed.
+func word(s string) string {
+	if plainWord(s) {
+		return s
+	}
+	return quote(s)
+}
+
+// quote puts s in double quotes, which every shell that a line may be pasted
+// into understands.
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(s) + `"`
+}

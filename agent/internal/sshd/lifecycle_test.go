@@ -1,0 +1,380 @@
+//go:build linux
+
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// named returns the processes whose command line is, with NUL after each
+// argument, the text.
+func named(text string) []*os.Process {
+	var list []*os.Process
+	for _, pid := range processes() {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil || string(line) != text {
+			continue
+		}
+		if p, err := os.FindProcess(pid); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// zombies returns how many of this process's children wait to be reaped.
+func zombies() int {
+	n := 0
+	for _, pid := range processes() {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err == nil && strings.Contains(string(stat), ") Z "+strconv.Itoa(os.Getpid())+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+func descriptors(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// A client that goes away takes its processes with it, in whatever group of
+// the session they are, but not those that have left the session.
+func TestDisconnectHangsUp(t *testing.T) {
+	for name, leave := range map[string]func(*ssh.Client, ssh.Channel){
+		"connection": func(c *ssh.Client, _ ssh.Channel) { c.Close() },
+		"channel":    func(_ *ssh.Client, ch ssh.Channel) { ch.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, nil)
+			client := b.dial()
+			ch, requests, err := client.OpenChannel("session", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go ssh.DiscardRequests(requests)
+			// set -m gives each job a process group of its own.
+			const script = `set -m; sleep 3611 & setsid -f sleep 3612; sleep 3613 & kill -STOP $!; echo ready; sleep 3614`
+			if ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ S string }{script})); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			ready := make([]byte, 6)
+			if _, err := io.ReadFull(ch, ready); err != nil {
+				t.Fatal(err)
+			}
+			leave(client, ch)
+			b.events.wait(t, "closed 1 exec", 1)
+			eventually(t, "the end of the processes", func() bool {
+				return len(named("sleep\x003611\x00"))+len(named("sleep\x003613\x00"))+len(named("sleep\x003614\x00")) == 0
+			})
+			detached := named("sleep\x003612\x00")
+			if len(detached) != 1 {
+				t.Errorf("%d processes that had left the session", len(detached))
+			}
+			for _, p := range detached {
+				_ = p.Kill()
+			}
+		})
+	}
+}
+
+// Who does not care about SIGHUP is killed after the grace, and holds up
+// neither the connection's end nor the events.
+func TestDisconnectKills(t *testing.T) {
+	b := newBench(t, nil)
+	client := b.dial()
+	session := b.session(client)
+	var out watched
+	session.Stdout = &out
+	if err := session.Start(`trap '' HUP; echo ready; sleep 3621; sleep 3621`); err != nil {
+		t.Fatal(err)
+	}
+	out.wait(t, "ready")
+	client.Close()
+	b.events.wait(t, "logout 1", 1)
+	if len(named("sleep\x003621\x00")) == 0 {
+		t.Log("killed already: the machine is slow")
+	}
+	eventually(t, "the end of the processes", func() bool { return len(named("sleep\x003621\x00")) == 0 })
+}
+
+// What a command leaves behind in its session ends, what has left it stays.
+func TestLeftBehind(t *testing.T) {
+	b := newBench(t, nil)
+	client := b.dial()
+	// The shell ends before setsid and nohup have started: they get a moment.
+	err := b.session(client).Run(`sleep 3631 >&- 2>&- <&- & setsid sleep 3632 >/dev/null 2>&1 </dev/null &`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the processes", func() bool { return len(named("sleep\x003631\x00")) == 0 })
+	detached := named("sleep\x003632\x00")
+	if len(detached) != 1 {
+		t.Errorf("%d processes that had left the session", len(detached))
+	}
+	for _, p := range detached {
+		_ = p.Kill()
+	}
+}
+
+func TestEventsInOrder(t *testing.T) {
+	b := newBench(t, nil)
+	client := b.dial()
+	session := b.session(client)
+	session.Stdin = strings.NewReader("x")
+	if err := session.Run("cat"); err != nil {
+		t.Fatal(err)
+	}
+	b.events.wait(t, "closed 1 exec", 1)
+	client.Close()
+	b.events.wait(t, "logout 1", 1)
+	want := []string{"login 1", "opened 1 exec", "activity 1", "closed 1 exec", "logout 1"}
+	if got := b.events.all(); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// Output alone is no activity, and input is told of at most once a second.
+func TestActivity(t *testing.T) {
+	b := newBench(t, nil)
+	client := b.dial()
+	if err := b.session(client).Run("seq 100000"); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.events.count("activity 1"); n != 0 {
+		t.Errorf("%d times for output", n)
+	}
+	start := time.Now()
+	for range 30 {
+		session := b.session(client)
+		session.Stdin = strings.NewReader("x")
+		if err := session.Run("cat"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, most := b.events.count("activity 1"), int(time.Since(start)/activityEvery)+1; n < 1 || n > most {
+		t.Errorf("%d times for input, want 1 to %d", n, most)
+	}
+}
+
+func TestShutdownTellsShells(t *testing.T) {
+	b := newBench(t, nil)
+	client := b.dial()
+	shell := b.terminal(client, nil, "")
+	shell.typeIn(t, "echo re'ad'y\n")
+	shell.out.wait(t, "ready")
+	command := b.session(client)
+	if err := command.Start("sleep 3641"); err != nil {
+		t.Fatal(err)
+	}
+	idle := b.session(client)
+	other := b.dial() // nothing open
+	stranger, err := net.Dial("tcp", "127.0.0.1:"+b.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	eventually(t, "three connections", func() bool {
+		b.server.mu.Lock()
+		defer b.server.mu.Unlock()
+		return len(b.server.conns) == 3
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := b.server.Shutdown(ctx, "the time is over"); err != nil {
+		t.Error(err)
+	}
+	var exit *ssh.ExitError
+	if err := shell.Wait(); !errors.As(err, &exit) || exit.Signal() != "HUP" {
+		t.Errorf("shell: %v", err)
+	}
+	if !strings.Contains(shell.out.String(), "\r\nthe time is over\r\n") {
+		t.Errorf("%q", shell.out.String())
+	}
+	if err := command.Wait(); !errors.As(err, &exit) || exit.Signal() != "HUP" {
+		t.Errorf("command: %v", err)
+	}
+	if err := idle.Run("true"); err == nil {
+		t.Error("an idle session goes on")
+	}
+	if other.Wait() == nil {
+		t.Error("an idle connection ended without an error")
+	}
+	_, _ = io.Copy(io.Discard, stranger)
+	for _, line := range []string{"logout 1", "logout 2", "closed 1 shell", "closed 1 exec"} {
+		if b.events.count(line) != 1 {
+			t.Errorf("no %q in %q", line, b.events.all())
+		}
+	}
+	if _, err := b.tryDial(testUser); err == nil {
+		t.Error("a login after the end")
+	}
+}
+
+// OpenSSH's client shows the reason and ends.
+func TestShutdownReachesOpenSSH(t *testing.T) {
+	b := newBench(t, nil)
+	cmd := b.client("ssh", nil, "-tt", testUser+"@127.0.0.1")
+	var out watched
+	cmd.Stdout, cmd.Stderr = &out, &out
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(in, "echo re'ad'y\n"); err != nil {
+		t.Fatal(err)
+	}
+	out.wait(t, "ready")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := b.server.Shutdown(ctx, "the job is ending"); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(out.String(), "the job is ending") {
+		t.Errorf("%v %q", err, out.String())
+	}
+}
+
+// The patience of Shutdown is its caller's: processes that do not care about
+// SIGHUP, and clients that take nothing, do not stretch it.
+func TestShutdownKills(t *testing.T) {
+	b := newBench(t, nil)
+	client := b.dial()
+	session := b.session(client)
+	var out watched
+	session.Stdout = &out
+	if err := session.Start(`trap '' HUP TERM; (sleep 3651 >&- 2>&-) & echo ready; while :; do sleep 3651; done`); err != nil {
+		t.Fatal(err)
+	}
+	out.wait(t, "ready")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := b.server.Shutdown(ctx, "now"); !errors.Is(err, ErrPatience) || !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if n := len(named("sleep\x003651\x00")); n != 0 {
+		t.Errorf("%d processes are left", n)
+	}
+}
+
+// A client that does not answer is cut off; one that answers, or sends
+// anything else, is not.
+func TestKeepAlive(t *testing.T) {
+	const interval = 500 * time.Millisecond
+	b := newBench(t, func(c *Config) { c.KeepAlive = interval })
+	answering := b.dial()
+
+	// This one stops to read, and so to answer, once it is in.
+	nc, err := net.Dial("tcp", "127.0.0.1:"+b.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deaf := &deafConn{Conn: nc, release: make(chan struct{})}
+	conn, chans, reqs, err := ssh.NewClientConn(deaf, "", &ssh.ClientConfig{
+		User: testUser, Auth: []ssh.AuthMethod{ssh.PublicKeys(b.user)},
+		HostKeyCallback: ssh.FixedHostKey(b.host.PublicKey()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deaf.deaf.Store(true)
+	b.events.wait(t, "logout 2", 1)
+	close(deaf.release)
+	client := ssh.NewClient(conn, chans, reqs)
+	client.Close()
+	_ = client.Wait()
+
+	if out, err := b.session(answering).Output("echo here"); err != nil || string(out) != "here\n" {
+		t.Errorf("%q %v", out, err)
+	}
+	if users := b.server.Users(); len(users) != 1 || users[0].ID != 1 {
+		t.Errorf("%+v", users)
+	}
+}
+
+// deafConn gives nothing of what it has read once it is deaf.
+type deafConn struct {
+	net.Conn
+	deaf    atomic.Bool
+	release chan struct{}
+}
+
+func (c *deafConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.deaf.Load() {
+		<-c.release
+	}
+	return n, err
+}
+
+func TestKeepAliveJitter(t *testing.T) {
+	for range 1000 {
+		if d := jitter(time.Second); d < 800*time.Millisecond || d > 1200*time.Millisecond {
+			t.Fatal(d)
+		}
+	}
+	if d := jitter(1); d != 1 {
+		t.Error(d)
+	}
+}
+
+// After many logins, sessions and cuts nothing is left.
+func TestNothingLeft(t *testing.T) {
+	b := newBench(t, nil)
+	round := func() {
+		client, err := b.tryDial(testUser)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []string{"true", "kill $$", "cat"} {
+			session, err := client.NewSession()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = session.Run(command)
+		}
+		shell := b.terminal(client, nil, "")
+		shell.typeIn(t, "sleep 3661 & echo re'ad'y\n")
+		shell.out.wait(t, "ready")
+		if session, err := client.NewSession(); err != nil || session.RequestSubsystem("sftp") != nil {
+			t.Fatal("no sftp", err)
+		}
+		client.Close()
+		_, _ = b.tryDial("nobody")
+	}
+	settled := func() bool {
+		b.server.mu.Lock()
+		defer b.server.mu.Unlock()
+		return len(b.server.conns) == 0 && len(named("sleep\x003661\x00")) == 0 && zombies() == 0
+	}
+	round()
+	eventually(t, "an end of the first round", settled)
+	before := descriptors(t)
+	for range 10 {
+		round()
+	}
+	eventually(t, "an end of all rounds", settled)
+	eventually(t, fmt.Sprintf("%d open files, as before", before), func() bool { return descriptors(t) <= before })
+}

@@ -1,0 +1,176 @@
+package sshd
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// command is what a session wants to run.
+type command struct {
+	shell string
+	// line is given to the shell; "" makes it a login shell.
+	line string
+	dir  string
+	env  []string
+	// terminal is nil for a command with pipes.
+	terminal *terminal
+}
+
+// process is a command that was started, the leader of a process session of
+// its own. The platform's files give it start, signal, hangup and kill.
+type process struct {
+	cmd *exec.Cmd
+	// stdin and stdout are pipes, or both the terminal's end; stderr is nil
+	// on a terminal.
+	stdin, stdout, stderr *os.File
+	// exited is closed when the leader has ended. Where the platform allows
+	// it is not reaped then, so that its number is not given to another one
+	// while the processes that it left behind are looked for.
+	exited chan struct{}
+	// done is closed when the leader is reaped.
+	done chan struct{}
+
+	mu     sync.Mutex
+	reaped bool
+
+	waitOnce sync.Once
+	native   native
+}
+
+// newProcess wraps what is about to start.
+func newProcess(cmd *exec.Cmd) *process {
+	return &process{cmd: cmd, exited: make(chan struct{}), done: make(chan struct{})}
+}
+
+// startPipes starts the command with a pipe for each of its streams.
+func (p *process) startPipes() error {
+	var theirs []*os.File
+	defer func() {
+		for _, f := range theirs {
+			f.Close()
+		}
+	}()
+	for i := range 3 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			p.closeFiles()
+			return err
+		}
+		switch i {
+		case 0:
+			p.cmd.Stdin, p.stdin, theirs = r, w, append(theirs, r)
+		case 1:
+			p.cmd.Stdout, p.stdout, theirs = w, r, append(theirs, w)
+		case 2:
+			p.cmd.Stderr, p.stderr, theirs = w, r, append(theirs, w)
+		}
+	}
+	if err := p.start(); err != nil {
+		p.closeFiles()
+		return err
+	}
+	return nil
+}
+
+// closeFiles closes this side of the streams, and with it the terminal.
+func (p *process) closeFiles() {
+	for _, f := range []*os.File{p.stdin, p.stdout, p.stderr} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// watch waits until the leader has ended, and says so.
+func (p *process) watch() {
+	p.awaitExit()
+	close(p.exited)
+	// Whatever the leader wrote last is there by now. If somebody else holds
+	// the terminal, nothing else ends the reading.
+	if p.stderr == nil {
+		_ = p.stdout.SetReadDeadline(time.Now().Add(drainIdle))
+	}
+}
+
+// wait reaps the leader, once. Its streams are files, so that this waits for
+// nothing else.
+func (p *process) wait() {
+	p.waitOnce.Do(func() { _ = p.cmd.Wait() })
+}
+
+// reap reaps the leader and returns how it ended. It is called after exited;
+// from then on its number is no longer used.
+func (p *process) reap() outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wait()
+	if !p.reaped {
+		p.reaped = true
+		p.release()
+		close(p.done)
+	}
+	return outcomeOf(p.cmd.ProcessState)
+}
+
+// stop hangs up, and kills what is left in the session after the grace or when
+// kill is closed. It returns when the leader is reaped or all were killed.
+func (p *process) stop(kill <-chan struct{}) {
+	p.hangup()
+	timer := time.NewTimer(hangupGrace)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return
+	case <-kill:
+	case <-timer.C:
+	}
+	p.kill()
+}
+
+// abandon ends a process whose client is gone, and whoever is left of it. It
+// has been hung up on already.
+func (p *process) abandon(kill <-chan struct{}) {
+	timer := time.NewTimer(hangupGrace)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+	case <-kill:
+		p.kill()
+	case <-timer.C:
+		p.kill()
+	}
+	<-p.exited
+	left := p.left()
+	p.reap()
+	left.end(kill)
+}
+
+// drainIdle ends the reading of a terminal whose shell has ended, when nothing
+// comes for that long. On Linux the kernel hangs the terminal up before.
+const drainIdle = 500 * time.Millisecond
+
+// terminalReader reads a terminal until the shell has ended and what it wrote
+// is read.
+type terminalReader struct{ *process }
+
+func (r terminalReader) Read(buf []byte) (int, error) {
+	select {
+	case <-r.exited:
+		// An earlier deadline may have passed while the client was slow.
+		_ = r.stdout.SetReadDeadline(time.Now().Add(drainIdle))
+	default:
+	}
+	n, err := r.stdout.Read(buf)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		select {
+		case <-r.exited:
+			return n, io.EOF
+		default:
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,204 @@
+package sshd
+
+import (
+	"fmt"
+	"io"
+	"sync"
+)
+
+// copyBuffer is the largest packet that the library sends.
+const copyBuffer = 32 << 10
+
+// cannotStart is the status of a command that could not be started, as shells
+// have it for one that is not found.
+const cannotStart = 127
+
+// run runs a command, or a shell if line is empty, until it has ended or the
+// client is gone.
+func (s *session) run(line string) {
+	id, kind := s.conn.info.ID, s.kind
+	s.server.events.SessionOpened(id, kind)
+	defer s.server.events.SessionClosed(id, kind)
+	defer s.finish()
+
+	// Nobody writes after the messages have ended.
+	endWall := s.startWall(kind)
+	if s.notice != "" {
+		s.writeError(s.notice)
+	}
+	if banner := s.server.cfg.Banner; kind == Shell && banner != nil {
+		s.writeOut([]byte(crlf(banner(s.conn.info))))
+	}
+	c, begun := s.command(line)
+	p, err := c.start()
+	if err != nil {
+		s.server.log.Warn("a command could not be started", "id", id, "error", err)
+		text := fmt.Sprintf("converge: cannot start %s: %v\n", c.shell, err)
+		if s.terminal != nil {
+			text = crlf(text)
+		}
+		s.writeError(text)
+		endWall()
+		s.report(outcome{status: cannotStart})
+		s.discard()
+		return
+	}
+	s.server.wg.Go(p.watch)
+	s.adopt(p, begun)
+	s.wg.Go(func() { s.copyIn(p) })
+	var outputs sync.WaitGroup
+	if p.stderr == nil {
+		outputs.Go(func() { s.copyOut(terminalReader{p}, s.writeOut) })
+	} else {
+		outputs.Go(func() { s.copyOut(p.stdout, s.writeOut) })
+		outputs.Go(func() { s.copyOut(p.stderr, s.ch.Stderr().Write) })
+	}
+	read := make(chan struct{})
+	s.wg.Go(func() {
+		outputs.Wait()
+		close(read)
+	})
+
+	// As in OpenSSH, a command ends when it has exited and nobody holds its
+	// pipes any more; a terminal ends with its shell.
+	there := true
+	for _, end := range []<-chan struct{}{read, p.exited} {
+		select {
+		case <-end:
+		case <-s.gone:
+			there = false
+		}
+	}
+	if !there {
+		p.hangup()
+		p.closeFiles()
+		endWall()
+		s.server.wg.Go(func() { p.abandon(s.server.kill) })
+		return
+	}
+	left := p.left()
+	result := p.reap()
+	s.server.wg.Go(func() { left.endLeft(s.server.hurry, s.server.kill) })
+	endWall()
+	s.report(result)
+	p.closeFiles()
+}
+
+// command puts together what to start.
+func (s *session) command(line string) (command, size) {
+	cfg := &s.server.cfg
+	c := command{shell: s.server.shell, line: line, dir: cfg.Dir}
+	c.env = append(append([]string{}, cfg.Env...), s.vars.list...)
+	c.env = append(c.env, "SHELL="+c.shell)
+	if c.dir != "" {
+		c.env = append(c.env, "PWD="+c.dir)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.terminal == nil {
+		return c, size{}
+	}
+	// A copy: the size may change meanwhile.
+	t := *s.terminal
+	c.terminal = &t
+	return c, t.size
+}
+
+// copyIn gives the client's input to the process. When the process takes no
+// more, the rest is read and thrown away, as in OpenSSH: the client may not
+// be kept from sending what comes after.
+func (s *session) copyIn(p *process) {
+	buf := make([]byte, copyBuffer)
+	taking := true
+	for {
+		n, err := s.ch.Read(buf)
+		if n > 0 {
+			s.conn.touch()
+			if taking {
+				_, werr := p.stdin.Write(buf[:n])
+				taking = werr == nil
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	// On a terminal the end of input means nothing: the user may only have
+	// redirected it, and the output goes on.
+	if p.stderr != nil {
+		p.stdin.Close()
+	}
+}
+
+// discard reads input that nobody takes, until the channel is closed.
+func (s *session) discard() { _, _ = io.Copy(io.Discard, s.ch) }
+
+// copyOut sends output until its end, or until the channel is closed.
+func (s *session) copyOut(r io.Reader, write func([]byte) (int, error)) {
+	buf := make([]byte, copyBuffer)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, werr := write(buf[:n]); werr != nil {
+				return
+			}
+		}
+		// A terminal whose last holder is gone gives an input/output error.
+		if err != nil {
+			return
+		}
+	}
+}
+
+// writeOut sends to the client's stdout. The library wants one writer at a
+// time.
+func (s *session) writeOut(p []byte) (int, error) {
+	s.out.Lock()
+	defer s.out.Unlock()
+	return s.ch.Write(p)
+}
+
+// writeError sends to the client's stderr, before anybody else does. An error
+// means that the channel is closed.
+func (s *session) writeError(text string) { _, _ = io.WriteString(s.ch.Stderr(), text) }
+
+// startWall starts to write the messages that tell queues for a shell, and
+// returns what ends it: what has been queued by then is still written.
+func (s *session) startWall(kind Kind) (end func()) {
+	if kind != Shell {
+		return func() {}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	s.wg.Go(func() {
+		defer close(stopped)
+		for {
+			select {
+			case text := <-s.wall:
+				_, _ = s.writeOut([]byte(text))
+				continue
+			default:
+			}
+			select {
+			case text := <-s.wall:
+				_, _ = s.writeOut([]byte(text))
+			case <-stop:
+				if len(s.wall) == 0 {
+					return
+				}
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		<-stopped
+	}
+}
+
+// report tells the client how it ended, after the last output: end of output,
+// status, close (RFC 4254 §5.3, §6.10).
+func (s *session) report(o outcome) {
+	_ = s.ch.CloseWrite()
+	name, payload := o.request()
+	_, _ = s.ch.SendRequest(name, false, payload)
+	_ = s.ch.Close()
+}

@@ -1,0 +1,260 @@
+package sshd
+
+import (
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Limits of what is kept for a session until it takes it.
+const (
+	// maxEarly is the number of signals kept until the command has started.
+	maxEarly = 16
+	// maxWall is the number of messages kept for a shell whose client is slow.
+	maxWall = 8
+)
+
+// session is one session channel (RFC 4254 §6). A goroutine of its own answers
+// its requests and never waits for the client: the requests of all channels
+// come through one reader. What a session runs is run's to wait for.
+type session struct {
+	conn   *conn
+	server *Server
+	ch     ssh.Channel
+	vars   variables
+	// gone is closed when the channel is, by whichever side.
+	gone chan struct{}
+	// finished is closed when nothing more will be sent.
+	finished     chan struct{}
+	finishedOnce sync.Once
+	// wg counts the goroutines of the session.
+	wg sync.WaitGroup
+	// notice is for the user, sent on stderr before the rest.
+	notice string
+
+	// out orders those that write to stdout: output and messages.
+	out sync.Mutex
+	// wall carries messages to the goroutine that writes them.
+	wall chan string
+
+	mu       sync.Mutex
+	kind     Kind // 0 until something runs
+	terminal *terminal
+	process  *process
+	early    []string
+	stopping bool
+}
+
+func newSession(c *conn) *session {
+	return &session{
+		conn:     c,
+		server:   c.server,
+		gone:     make(chan struct{}),
+		finished: make(chan struct{}),
+		wall:     make(chan string, maxWall),
+	}
+}
+
+// serve answers requests until the channel is closed, and returns when the
+// session has ended.
+func (s *session) serve(ch ssh.Channel, requests <-chan *ssh.Request) {
+	s.mu.Lock()
+	s.ch = ch
+	stopping := s.stopping
+	s.mu.Unlock()
+	if stopping {
+		ch.Close()
+	}
+	for req := range requests {
+		ok, then := s.handle(req)
+		// An error means that the channel is closing; the range ends.
+		_ = req.Reply(ok, nil)
+		if then != nil {
+			// The answer goes before the first output.
+			s.wg.Go(then)
+		}
+	}
+	close(s.gone)
+	s.wg.Wait()
+	// The side that closes last has to close too; a second time is an error
+	// that says nothing new.
+	_ = ch.Close()
+	s.finish()
+}
+
+// handle answers one request. If that starts something, it returns what to run.
+func (s *session) handle(req *ssh.Request) (ok bool, then func()) {
+	switch req.Type {
+	case "pty-req":
+		return s.requestTerminal(req.Payload), nil
+	case "window-change":
+		return s.changeWindow(req.Payload), nil
+	case "env":
+		name, value, err := parseEnv(req.Payload)
+		return err == nil && !s.started() && s.vars.set(name, value, s.server.cfg.AcceptEnv), nil
+	case "signal":
+		name, err := parseString(req.Payload)
+		return err == nil && s.signal(name), nil
+	case "shell":
+		if len(req.Payload) != 0 || !s.begin(s.shellKind()) {
+			return false, nil
+		}
+		return true, func() { s.run("") }
+	case "exec":
+		line, err := parseString(req.Payload)
+		if err != nil || !s.begin(Exec) {
+			return false, nil
+		}
+		return true, func() { s.run(line) }
+	case "subsystem":
+		name, err := parseString(req.Payload)
+		if err != nil || name != "sftp" || !s.begin(SFTP) {
+			return false, nil
+		}
+		return true, s.runSFTP
+	}
+	// Agent forwarding (auth-agent-req@openssh.com) and x11-req among others.
+	return false, nil
+}
+
+// started reports whether something runs, or has run.
+func (s *session) started() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kind != 0
+}
+
+// shellKind tells a shell on a terminal from one without.
+func (s *session) shellKind() Kind {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.terminal != nil {
+		return Shell
+	}
+	return Exec
+}
+
+// begin takes the one thing that a session may run (RFC 4254 §6.5).
+func (s *session) begin(k Kind) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kind != 0 || s.stopping {
+		return false
+	}
+	s.kind = k
+	return true
+}
+
+func (s *session) requestTerminal(payload []byte) bool {
+	t, err := parsePty(payload)
+	if err != nil {
+		return false
+	}
+	if !hasTerminals {
+		s.notice = "converge: there are no terminals on this platform yet; lines are sent as they are typed\r\n"
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kind != 0 || s.terminal != nil {
+		return false
+	}
+	s.terminal = &t
+	return true
+}
+
+func (s *session) changeWindow(payload []byte) bool {
+	size, err := parseSize(payload)
+	if err != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.terminal == nil {
+		return false
+	}
+	s.terminal.size = size
+	if s.process != nil {
+		// An error means that the terminal has just been closed.
+		_ = s.process.resize(size)
+	}
+	return true
+}
+
+func (s *session) signal(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.kind == Shell || s.kind == Exec:
+	default:
+		return false
+	}
+	if s.process != nil {
+		return s.process.signal(name)
+	}
+	if len(s.early) == maxEarly {
+		return false
+	}
+	s.early = append(s.early, name)
+	return true
+}
+
+// adopt makes a process known that has just been started, and gives it what
+// has come for it meanwhile.
+func (s *session) adopt(p *process, begun size) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.process = p
+	if s.terminal != nil && s.terminal.size != begun {
+		_ = p.resize(s.terminal.size)
+	}
+	for _, name := range s.early {
+		p.signal(name)
+	}
+	s.early = nil
+	if s.stopping {
+		s.stopProcess()
+	}
+}
+
+// tell queues a message for an interactive shell.
+func (s *session) tell(text string) {
+	s.mu.Lock()
+	shell := s.kind == Shell
+	s.mu.Unlock()
+	if !shell {
+		return
+	}
+	select {
+	case s.wall <- text:
+	default: // a client that takes no output misses it
+	}
+}
+
+// stop ends the session from this side.
+func (s *session) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return
+	}
+	s.stopping = true
+	switch {
+	case s.process != nil:
+		s.stopProcess()
+	case s.kind == Shell || s.kind == Exec:
+		// adopt will see it.
+	case s.ch != nil:
+		s.ch.Close()
+		s.finish()
+	}
+}
+
+// stopProcess hangs up on the process. The caller holds mu.
+func (s *session) stopProcess() {
+	p := s.process
+	s.server.wg.Go(func() { p.stop(s.server.kill) })
+}
+
+// finish says that nothing more will be sent.
+func (s *session) finish() { s.finishedOnce.Do(func() { close(s.finished) }) }

@@ -1,0 +1,53 @@
+package sshd
+
+import (
+	"io"
+
+	"github.com/pkg/sftp"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// maxSFTPData is the most that one read returns, in bytes: packets of 256 KiB,
+// less their headers, are what the library and common clients take.
+const maxSFTPData = 255 << 10
+
+// runSFTP serves files until the client has ended.
+func (s *session) runSFTP() {
+	id := s.conn.info.ID
+	s.server.events.SessionOpened(id, SFTP)
+	defer s.server.events.SessionClosed(id, SFTP)
+	defer s.finish()
+
+	options := []sftp.ServerOption{sftp.WithAllocator(), sftp.WithMaxTxPacket(maxSFTPData)}
+	if dir := s.server.cfg.Dir; dir != "" {
+		options = append(options, sftp.WithServerWorkingDirectory(dir))
+	}
+	result := outcome{}
+	server, err := sftp.NewServer(packets{s.ch, s.conn}, options...)
+	if err == nil {
+		err = server.Serve()
+	}
+	if err != nil {
+		s.server.log.Debug("a file transfer ended in an error", "id", id, "error", err)
+		result.status = 1
+	}
+	s.report(result)
+}
+
+// packets is the channel as the SFTP server reads and writes it.
+type packets struct {
+	ssh.Channel
+	conn *conn
+}
+
+var _ io.ReadWriteCloser = packets{}
+
+// Read counts as activity: an SFTP client asks for each thing that it does.
+func (p packets) Read(buf []byte) (int, error) {
+	n, err := p.Channel.Read(buf)
+	if n > 0 {
+		p.conn.touch()
+	}
+	return n, err
+}

@@ -1,0 +1,382 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait for an event; it decides no test that is right.
+const patience = 2 * time.Minute
+
+// bin is the folder of the programs under test.
+var bin string
+
+func TestMain(m *testing.M) { os.Exit(setup(m)) }
+
+// setup builds the programs, with the race detector, as one does before use.
+func setup(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "converge-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	bin = dir
+	// The race detector would let every program linger for a second.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
+	for _, tool := range []string{"server", "agent", "wsproxy", "tcptows"} {
+		build := exec.Command("go", "build", "-race", "-o", filepath.Join(dir, tool), "./"+tool)
+		build.Dir = ".." // the workspace's root
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "cannot build %s: %v\n%s", tool, err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+func tool(name string) string { return filepath.Join(bin, name) }
+
+// output collects what a process prints and lets tests wait for it.
+type output struct {
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	more chan struct{} // closed and replaced at each write
+	over bool
+}
+
+func newOutput() *output { return &output{more: make(chan struct{})} }
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf.Write(p)
+	close(o.more)
+	o.more = make(chan struct{})
+	return len(p), nil
+}
+
+func (o *output) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = true
+	close(o.more)
+	o.more = make(chan struct{})
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// waitFor returns the submatches of the n-th match (from 1) of the pattern,
+// as soon as it is there.
+func (o *output) waitFor(t *testing.T, pattern string, n int) []string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	timeout := time.After(patience)
+	for {
+		o.mu.Lock()
+		matches := re.FindAllStringSubmatch(o.buf.String(), n)
+		more, over := o.more, o.over
+		o.mu.Unlock()
+		if len(matches) >= n {
+			return matches[n-1]
+		}
+		if over {
+			t.Fatalf("the process ended without printing %q:\n%s", pattern, o)
+		}
+		select {
+		case <-more:
+		case <-timeout:
+			t.Fatalf("%q was not printed within %v:\n%s", pattern, patience, o)
+		}
+	}
+}
+
+// process is a program that runs beside the test.
+type process struct {
+	cmd  *exec.Cmd
+	out  *output // stdout and stderr together
+	done chan struct{}
+	err  error
+}
+
+// start runs a program until the end of the test at the latest.
+func start(t *testing.T, env []string, name string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	// Standard input stays open, and empty, as a terminal's does.
+	if _, err := p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("cannot start %s: %v", name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		p.out.end()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.signal(syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(patience):
+			p.signal(syscall.SIGKILL)
+			<-p.done
+			t.Errorf("%s did not end on SIGTERM:\n%s", filepath.Base(name), p.out)
+		}
+		if strings.Contains(p.out.String(), "DATA RACE") {
+			t.Errorf("%s has a data race:\n%s", filepath.Base(name), p.out)
+		}
+		if t.Failed() {
+			t.Logf("%s printed:\n%s", filepath.Base(name), p.out)
+		}
+	})
+	return p
+}
+
+func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// wait returns the exit code once the process has ended.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		t.Fatalf("%s goes on:\n%s", p.cmd.Path, p.out)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// kill ends the process as a crash would.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	p.signal(syscall.SIGKILL)
+	p.wait(t)
+}
+
+// server is a running rendezvous server.
+type server struct {
+	*process
+	addr string // HOST:PORT
+	tls  bool
+}
+
+func startServer(t *testing.T, args ...string) *server {
+	t.Helper()
+	p := start(t, nil, tool("server"), append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	return &server{process: p, addr: p.out.waitFor(t, `msg=serving address=(\S+)`, 1)[1]}
+}
+
+func (s *server) ws(path string) string {
+	if s.tls {
+		return "wss://" + s.addr + path
+	}
+	return "ws://" + s.addr + path
+}
+
+// restart starts another server at the same address.
+func (s *server) restart(t *testing.T) *server {
+	t.Helper()
+	p := start(t, nil, tool("server"), "--listen", s.addr)
+	p.out.waitFor(t, `msg=serving`, 1)
+	return &server{process: p, addr: s.addr}
+}
+
+// agent is a running agent that has registered.
+type agent struct {
+	*process
+	id, ssh, sftp string
+	url           string // the client's
+	dir           string // its working folder
+}
+
+// identity is a key pair for the test's user.
+type identity struct{ file, public string }
+
+func newIdentity(t *testing.T) identity {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "id_ed25519")
+	out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ssh-keygen: %v\n%s", err, out)
+	}
+	public, err := os.ReadFile(file + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity{file: file, public: strings.TrimSpace(string(public))}
+}
+
+// startAgent starts an agent that stays, and waits for the lines it prints.
+func startAgent(t *testing.T, s *server, id identity, args ...string) *agent {
+	t.Helper()
+	return runAgent(t, s.ws("/agent/"+uniqueID()), id, append([]string{"--keep"}, args...)...)
+}
+
+func runAgent(t *testing.T, url string, id identity, args ...string) *agent {
+	t.Helper()
+	all := []string{
+		"--authorized-key", id.public, "--shell", "/bin/bash",
+		"--wsproxy", tool("wsproxy"), "--ssh-option=-i" + id.file, "--ssh-option=-oIdentitiesOnly=yes",
+		"--ssh-option=-Fnone", "--ssh-option=-oBatchMode=yes",
+	}
+	p := start(t, nil, tool("agent"), append(append(all, args...), url)...)
+	return awaitAgent(t, p)
+}
+
+func awaitAgent(t *testing.T, p *process) *agent {
+	t.Helper()
+	a := &agent{process: p}
+	a.id = p.out.waitFor(t, `Its id is (\S+)`, 1)[1]
+	a.ssh = p.out.waitFor(t, `(?m)^  (ssh .*)$`, 1)[1]
+	a.sftp = p.out.waitFor(t, `(?m)^  (sftp .*)$`, 1)[1]
+	a.url = regexp.MustCompile(`wss?://\S+/client/[^"\s]+`).FindString(a.ssh)
+	p.out.waitFor(t, `host key: SHA256:\S+`, 1)
+	return a
+}
+
+func uniqueID() string { return "t-" + strings.ToLower(rand.Text())[:12] }
+
+// result is a finished command.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+// shell runs a line as a user would type it.
+func shell(t *testing.T, stdin io.Reader, line string) result {
+	t.Helper()
+	return runCommand(t, stdin, "/bin/sh", "-c", line)
+}
+
+func runCommand(t *testing.T, stdin io.Reader, name string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
+	cmd.WaitDelay = 10 * time.Second
+	err := cmd.Run()
+	// Errorf, not Fatalf: this may run in a goroutine of the test.
+	if ctx.Err() != nil {
+		t.Errorf("%s %q did not end within %v\nstdout: %.400s\nstderr: %s", name, args, patience, &stdout, &stderr)
+	}
+	if cmd.ProcessState == nil {
+		t.Errorf("cannot run %s: %v", name, err)
+		return result{code: -1}
+	}
+	return result{stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode()}
+}
+
+// must fails the test unless the command exited 0.
+func (r result) must(t *testing.T) result {
+	t.Helper()
+	if r.code != 0 {
+		t.Fatalf("exit code %d\nstdout: %.400s\nstderr: %s", r.code, r.stdout, r.stderr)
+	}
+	return r
+}
+
+// way is one of the ways to reach an agent.
+type way struct {
+	name string
+	// options go between ssh, sftp or scp and what follows.
+	options []string
+}
+
+// options that both ways share.
+func baseOptions(id identity) []string {
+	return []string{
+		"-F", "none", "-i", id.file, "-oIdentitiesOnly=yes", "-oBatchMode=yes",
+		"-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR",
+		"-oServerAliveInterval=10",
+	}
+}
+
+// viaWsproxy is the hand-written ProxyCommand.
+func viaWsproxy(id identity, url string, flags ...string) way {
+	proxy := strings.Join(append(append([]string{tool("wsproxy")}, flags...), url), " ")
+	return way{name: "wsproxy", options: append(baseOptions(id), "-oProxyCommand="+proxy)}
+}
+
+// viaTcptows starts tcptows on a free port.
+func viaTcptows(t *testing.T, id identity, url string, flags ...string) way {
+	t.Helper()
+	p := start(t, nil, tool("tcptows"), append(flags, "0", url)...)
+	port := p.out.waitFor(t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
+	return way{name: "tcptows", options: append(baseOptions(id), "-oPort="+port)}
+}
+
+func (w way) ssh(t *testing.T, stdin io.Reader, command ...string) result {
+	t.Helper()
+	return runCommand(t, stdin, "ssh", append(append(append([]string{}, w.options...), "abc@localhost"), command...)...)
+}
+
+// sftp runs a batch of commands.
+func (w way) sftp(t *testing.T, batch string) result {
+	t.Helper()
+	args := append(append([]string{"-b", "-"}, w.options...), "abc@localhost")
+	return runCommand(t, strings.NewReader(batch), "sftp", args...)
+}
+
+func (w way) scp(t *testing.T, args ...string) result {
+	t.Helper()
+	return runCommand(t, nil, "scp", append(append([]string{}, w.options...), args...)...)
+}
+
+// randomFile makes a file of random bytes and returns its name and digest.
+func randomFile(t *testing.T, size int64) (name, sum string) {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), "random")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.New()
+	w := bufio.NewWriter(io.MultiWriter(f, h))
+	if _, err := io.CopyN(w, rand.Reader, size); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return name, fmt.Sprintf("%x", h.Sum(nil))
+}
+
+func fileSum(t *testing.T, name string) string {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}

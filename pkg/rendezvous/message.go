@@ -1,0 +1,245 @@
+package rendezvous
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Limits of the control protocol.
+const (
+	// Version is the protocol's version that this code speaks; it takes all
+	// from MinVersion on.
+	Version    = 1
+	MinVersion = 1
+	// MaxMessage is the longest encoded message in bytes.
+	MaxMessage = 16 << 10
+	// maxText and maxMeta bound what a peer can make us keep or show.
+	maxText = 1 << 10
+	maxMeta = 32
+)
+
+// Message is one message of the control connection. Exactly one of the fields
+// is set; a message of which this version knows none is to be ignored, so
+// that a later one may add some.
+type Message struct {
+	Hello      *Hello      `json:"hello,omitempty"`
+	Challenge  *Challenge  `json:"challenge,omitempty"`
+	Proof      *Proof      `json:"proof,omitempty"`
+	Registered *Registered `json:"registered,omitempty"`
+	Refused    *Refused    `json:"refused,omitempty"`
+	Dial       *Dial       `json:"dial,omitempty"`
+	DialFailed *DialFailed `json:"dial_failed,omitempty"`
+	Bye        *Bye        `json:"bye,omitempty"`
+}
+
+// Hello is the agent's first message.
+type Hello struct {
+	// Version and MinVersion are the newest and the oldest protocol version
+	// that the agent speaks.
+	Version    int `json:"version"`
+	MinVersion int `json:"min_version"`
+	// Key is the agent's public run key (Ed25519, 32 bytes).
+	Key []byte `json:"key"`
+	// Software names the agent and its version.
+	Software string `json:"software,omitempty"`
+	// Meta describes the job, for the sessions page.
+	Meta map[string]string `json:"meta,omitempty"`
+}
+
+// Challenge is the server's answer to Hello.
+type Challenge struct {
+	// Version is the protocol version that both will speak.
+	Version int `json:"version"`
+	// Nonce is 32 fresh random bytes.
+	Nonce []byte `json:"nonce"`
+}
+
+// Proof is the agent's answer to Challenge: it holds the run key.
+type Proof struct {
+	// Signature is over ProofText.
+	Signature []byte `json:"signature"`
+}
+
+// Registered says that the agent has its id.
+type Registered struct {
+	// ID is the agent's id.
+	ID string `json:"id"`
+}
+
+// Codes of Refused.
+const (
+	// RefusedVersion: no common protocol version.
+	RefusedVersion = "version"
+	// RefusedTaken: another agent has the id.
+	RefusedTaken = "id-taken"
+	// RefusedProof: the signature is wrong.
+	RefusedProof = "proof"
+	// RefusedMessage: a message was missing, late or malformed.
+	RefusedMessage = "message"
+	// RefusedDisplaced: the same agent has registered on a newer connection.
+	RefusedDisplaced = "displaced"
+	// RefusedFull: the server takes no more agents for now.
+	RefusedFull = "full"
+)
+
+// Refused ends the control connection.
+type Refused struct {
+	// Code is one of the Refused constants, or a later one.
+	Code string `json:"code"`
+	// Text is a sentence for people.
+	Text string `json:"text"`
+}
+
+func (r *Refused) Error() string { return r.Text }
+
+// Dial asks the agent to dial back for a client.
+type Dial struct {
+	// Client numbers the client, once per server run.
+	Client uint64 `json:"client"`
+	// Token authenticates the dial-back, once and for ten seconds.
+	Token string `json:"token"`
+	// Remote is the client's address as the server saw it.
+	Remote string `json:"remote,omitempty"`
+}
+
+// DialFailed says that the agent will not dial back for a client.
+type DialFailed struct {
+	Client uint64 `json:"client"`
+	// Text is a sentence for the client.
+	Text string `json:"text"`
+}
+
+// Bye is a clean goodbye of either side: the id is free at once.
+type Bye struct {
+	// Text says why.
+	Text string `json:"text,omitempty"`
+}
+
+// check bounds what a peer sent.
+func (m *Message) check() error {
+	set := 0
+	count := func(present bool) {
+		if present {
+			set++
+		}
+	}
+	count(m.Hello != nil)
+	count(m.Challenge != nil)
+	count(m.Proof != nil)
+	count(m.Registered != nil)
+	count(m.Refused != nil)
+	count(m.Dial != nil)
+	count(m.DialFailed != nil)
+	count(m.Bye != nil)
+	if set > 1 {
+		return errors.New("it is several messages in one")
+	}
+	switch {
+	case m.Hello != nil:
+		return m.Hello.check()
+	case m.Challenge != nil && len(m.Challenge.Nonce) != NonceSize:
+		return fmt.Errorf("challenge: the nonce is not %d bytes long", NonceSize)
+	case m.Proof != nil && len(m.Proof.Signature) != signatureSize:
+		return fmt.Errorf("proof: the signature is not %d bytes long", signatureSize)
+	case m.Registered != nil:
+		return ValidID(m.Registered.ID)
+	case m.Refused != nil:
+		return short("refused", m.Refused.Code, m.Refused.Text)
+	case m.Dial != nil:
+		return short("dial", m.Dial.Token, m.Dial.Remote)
+	case m.DialFailed != nil:
+		return short("dial_failed", m.DialFailed.Text)
+	case m.Bye != nil:
+		return short("bye", m.Bye.Text)
+	}
+	return nil
+}
+
+func (h *Hello) check() error {
+	switch {
+	case len(h.Key) != keySize:
+		return fmt.Errorf("hello: the key is not %d bytes long", keySize)
+	case h.Version < 1 || h.MinVersion < 1 || h.MinVersion > h.Version:
+		return errors.New("hello: the versions make no range")
+	case len(h.Meta) > maxMeta:
+		return fmt.Errorf("hello: more than %d meta entries", maxMeta)
+	}
+	for k, v := range h.Meta {
+		if err := short("hello: meta", k, v); err != nil {
+			return err
+		}
+	}
+	return short("hello", h.Software)
+}
+
+func short(what string, texts ...string) error {
+	for _, t := range texts {
+		if len(t) > maxText {
+			return fmt.Errorf("%s: a text is longer than %d bytes", what, maxText)
+		}
+	}
+	return nil
+}
+
+// Send writes a message: its length in two bytes, big-endian, and as much
+// JSON, in one Write. Calls must not overlap.
+func Send(w io.Writer, m Message) error {
+	var buf bytes.Buffer
+	buf.Write([]byte{0, 0})
+	encoder := json.NewEncoder(&buf)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(m); err != nil {
+		return fmt.Errorf("cannot encode a control message: %w", err)
+	}
+	b := buf.Bytes()
+	n := len(b) - 2
+	if n > MaxMessage {
+		return fmt.Errorf("cannot send a control message of %d bytes: the limit is %d", n, MaxMessage)
+	}
+	binary.BigEndian.PutUint16(b, uint16(n))
+	if _, err := w.Write(b); err != nil {
+		return fmt.Errorf("cannot send a control message: %w", err)
+	}
+	return nil
+}
+
+// ErrMalformed is wrapped by Receive's errors about what the peer sent, as
+// opposed to those of the connection.
+var ErrMalformed = errors.New("malformed control message")
+
+// Receive reads one message and checks its limits. io.EOF is returned as it
+// is between messages only. Calls must not overlap.
+func Receive(r io.Reader) (Message, error) {
+	var prefix [2]byte
+	if _, err := io.ReadFull(r, prefix[:]); err != nil {
+		return Message{}, err
+	}
+	n := binary.BigEndian.Uint16(prefix[:])
+	if n == 0 || n > MaxMessage {
+		return Message{}, fmt.Errorf("%w: length %d", ErrMalformed, n)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return Message{}, err
+	}
+	return Decode(b)
+}
+
+// Decode decodes the JSON of one message and checks its limits.
+func Decode(b []byte) (Message, error) {
+	var m Message
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Message{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if err := m.check(); err != nil {
+		return Message{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return m, nil
+}

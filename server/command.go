@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
+
+	"example.com/converge/pkg/cmdline"
+	"example.com/converge/server/internal/certs"
+	"example.com/converge/server/internal/front"
+	"example.com/converge/server/internal/hub"
+	"example.com/converge/server/internal/web"
+)
+
+// shutdownWait bounds a graceful end.
+const shutdownWait = 10 * time.Second
+
+func program() cmdline.Program {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "listen", Value: ":8080", Usage: "`ADDRESS` to listen on, HOST:PORT; port 0 takes a free one"},
+		&cli.StringFlag{Name: "public-url", Usage: "the `URL` under which people reach this server, where a proxy in front does not say so"},
+		&cli.StringSliceFlag{Name: "trusted-proxy", Usage: "`ADDRESS` or network of a proxy whose X-Forwarded headers are believed"},
+		&cli.StringFlag{Name: "downloads", Usage: "`DIR` with the programs to offer, named TOOL-OS-ARCH[.exe]"},
+		&cli.StringFlag{Name: "static", Usage: "`DIR` with pages to serve in place of the built-in ones"},
+		&cli.StringFlag{Name: "tls-cert", Usage: "PEM `FILE` with the certificate chain; re-read when it changes"},
+		&cli.StringFlag{Name: "tls-key", Usage: "PEM `FILE` with the certificate's key"},
+		&cli.DurationFlag{Name: "keepalive", Value: 20 * time.Second, Usage: "mean `INTERVAL` of pings; a peer silent for three is gone"},
+	}
+	return cmdline.Program{
+		Name:      "server",
+		Usage:     "the rendezvous of Converge: joins jobs that cannot be reached with the people who must look inside",
+		ArgsUsage: " ",
+		Description: "With no option it serves on port 8080. Agents register at /agent/ID, clients connect to\n" +
+			"/client/ID; / shows how. What passes through is encrypted end to end.",
+		Flags: append(flags, cmdline.LogFlags("server")...),
+		Run:   run,
+	}
+}
+
+func run(ctx context.Context, in *cmdline.Invocation) error {
+	if len(in.Args) > 0 || len(in.Tail) > 0 {
+		return cmdline.Usagef("the server takes no argument, only options")
+	}
+	keepAlive := in.Duration("keepalive")
+	if keepAlive < time.Second || keepAlive > time.Hour {
+		return cmdline.Usagef("--keepalive is %v: it must be between a second and an hour", keepAlive)
+	}
+	log, err := cmdline.Logger(in)
+	if err != nil {
+		return err
+	}
+	origins, err := web.NewOrigins(in.String("public-url"), in.StringSlice("trusted-proxy"))
+	if err != nil {
+		return cmdline.Usagef("%v", err)
+	}
+	// A public URL holds for every request, so an empty one tells its path.
+	prefix := origins.Of(new(http.Request)).Prefix
+	for segment := range strings.SplitSeq(prefix, "/") {
+		if segment == "agent" || segment == "client" {
+			return cmdline.Usagef("the path of --public-url has a segment %q, which the server's own paths begin with: choose another", segment)
+		}
+	}
+	pages, err := web.New(web.Config{
+		Downloads: in.String("downloads"), Static: in.String("static"), Origins: origins, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	var tlsConfig *tls.Config
+	cert, key := in.String("tls-cert"), in.String("tls-key")
+	if (cert == "") != (key == "") {
+		return cmdline.Usagef("--tls-cert and --tls-key go together")
+	}
+	if cert != "" {
+		pair, err := certs.Load(cert, key, log)
+		if err != nil {
+			return err
+		}
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.GetCertificate}
+	}
+
+	listener, err := net.Listen("tcp", in.String("listen"))
+	if err != nil {
+		return cmdline.ListenError(in.String("listen"), "choose another with --listen", err)
+	}
+	budget := front.NewBudget(front.FileLimit())
+	rendezvous := hub.New(hub.Config{
+		KeepAlive: keepAlive,
+		RemoteOf:  func(r *http.Request) string { return origins.ClientIP(r).String() },
+		Opened:    budget.Opened, Closed: budget.Closed,
+		Logger: log,
+	})
+	door := front.New(front.Config{
+		Endpoints: rendezvous, Pages: pages,
+		HostOf: func(r *http.Request) string { return origins.Of(r).Host },
+		Prefix: prefix,
+		Budget: budget, TLS: tlsConfig, Logger: log,
+	})
+
+	log.Info("serving", "address", listener.Addr().String(), "tls", tlsConfig != nil, "version", cmdline.Version())
+	group, serving := errgroup.WithContext(ctx)
+	group.Go(func() error { return door.Serve(listener) })
+	group.Go(func() error {
+		<-serving.Done()
+		log.Info("ending")
+		// The signal's context is over; the way out has its own limit.
+		out, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
+		defer cancel()
+		var ends errgroup.Group
+		ends.Go(func() error { return door.Shutdown(out) })
+		ends.Go(func() error { return rendezvous.Shutdown(out) })
+		// A peer that was cut off is no failure of a server that was told to end.
+		if err := ends.Wait(); err != nil {
+			log.Warn("ended the hard way", "err", err)
+		}
+		return nil
+	})
+	return group.Wait()
+}

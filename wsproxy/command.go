@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"example.com/converge/pkg/clientend"
+	"example.com/converge/pkg/cmdline"
+	"example.com/converge/wsproxy/internal/hangup"
+)
+
+func program() cmdline.Program {
+	flags := []cli.Flag{
+		&cli.BoolFlag{Name: "raw", Usage: "be a plain pipe to any websocket server, without any Converge extension"},
+	}
+	return cmdline.Program{
+		Name:      "wsproxy",
+		Usage:     "joins standard input and output to a websocket, as a ProxyCommand of ssh",
+		ArgsUsage: "ws[s]://HOST/client/ID",
+		Description: "  ssh  -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost\n" +
+			"  sftp -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost",
+		Flags: append(flags, cmdline.ConnectFlags("wsproxy")...),
+		Run:   run,
+	}
+}
+
+func run(ctx context.Context, in *cmdline.Invocation) error {
+	args := slices.Concat(in.Args, in.Tail)
+	if len(args) != 1 {
+		return cmdline.Usagef("give one URL, such as ws://HOST/client/ID")
+	}
+	target, err := clientend.NewTarget(args[0], in.Bool("raw"))
+	if err != nil {
+		return cmdline.Usagef("%v", err)
+	}
+	options, err := cmdline.ConnectOptions(in)
+	if err != nil {
+		return err
+	}
+	if err := target.Use(options); err != nil {
+		return err
+	}
+	// ssh ends its ProxyCommand by SIGHUP. Under nohup that is ignored, and
+	// stays so: the terminal's end is not to end the session.
+	if !signal.Ignored(syscall.SIGHUP) {
+		var stop func()
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
+	// SIGPIPE is caught, not ignored, so that a broken stdout is an error of
+	// the write and no sudden death.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
+
+	broken, release := hangup.Watch(in.Stdout)
+	defer release()
+	conn, err := dial(ctx, target, broken)
+	if conn == nil {
+		return err
+	}
+	return clientend.Join(ctx, conn, clientend.Local{In: in.Stdin, Out: in.Stdout, Broken: broken})
+}
+
+// dial connects. Without a connection and without an error it returns when
+// nobody waits for one any more: when ctx ends or stdout breaks.
+func dial(ctx context.Context, target *clientend.Target, broken <-chan struct{}) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-broken:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	defer watch.Wait()
+	defer cancel()
+	conn, err := target.Dial(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, nil
+	}
+	return conn, err
+}
