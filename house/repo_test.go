@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/modfile"
 )
@@ -129,6 +130,9 @@ func readFile(t *testing.T, name string) []byte {
 	return data
 }
 
+// margin is how long before the deadline of the tests a command is ended.
+const margin = 10 * time.Second
+
 // command is one program to run to its end.
 type command struct {
 	dir  string
@@ -145,6 +149,9 @@ func (c command) start(ctx context.Context) (stdout, stderr string, err error) {
 		cmd.Path = filepath.Join(c.dir, c.args[0])
 		cmd.Err = nil
 	}
+	// Asked to end, the Go command ends what it runs; killed, it would not.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = margin / 2
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), append([]string{"PWD=" + c.dir}, c.env...)...)
 	var out, diag bytes.Buffer
@@ -156,7 +163,14 @@ func (c command) start(ctx context.Context) (stdout, stderr string, err error) {
 // run runs a command that must succeed and returns its standard output.
 func run(t *testing.T, c command) string {
 	t.Helper()
-	stdout, stderr, err := c.start(t.Context())
+	ctx := t.Context()
+	if deadline, ok := t.Deadline(); ok {
+		// End it while there is time to say what hung.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-margin))
+		defer cancel()
+	}
+	stdout, stderr, err := c.start(ctx)
 	if err != nil {
 		t.Fatalf("%s in %s: %v\n%s%s", strings.Join(c.args, " "), c.dir, err, stdout, stderr)
 	}

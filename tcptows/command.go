@@ -24,7 +24,8 @@ func program() cmdline.Program {
 		Name:      "tcptows",
 		Usage:     "forwards a local TCP port to a websocket",
 		ArgsUsage: "LOCALPORT ws[s]://HOST/client/ID",
-		Description: "  tcptows 10000 ws://HOST/client/ID\n" +
+		Description: "For example:\n" +
+			"  tcptows 10000 ws://HOST/client/ID\n" +
 			"  ssh  -oServerAliveInterval=10 -p 10000 abc@localhost\n" +
 			"  sftp -oServerAliveInterval=10 -oPort=10000 abc@localhost\n\n" +
 			"LOCALPORT is 1 to 65535, or 0 for a free one, which is printed.",

@@ -24,7 +24,8 @@ func program() cmdline.Program {
 		Name:      "wsproxy",
 		Usage:     "joins standard input and output to a websocket, as a ProxyCommand of ssh",
 		ArgsUsage: "ws[s]://HOST/client/ID",
-		Description: "  ssh  -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost\n" +
+		Description: "For example:\n" +
+			"  ssh  -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost\n" +
 			"  sftp -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost",
 		Flags: append(flags, cmdline.ConnectFlags("wsproxy")...),
 		Run:   run,

@@ -162,10 +162,17 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// TestHangupIgnored is nohup: what ignores SIGHUP when it is started goes on.
-func TestHangupIgnored(t *testing.T) {
-	p, conn := connected(t, "sh", "-c", `trap "" HUP; exec wsproxy "$1"`, "sh")
-	_ = p.cmd.Process.Signal(syscall.SIGHUP)
+// TestSignalIgnored is nohup, and sftp, which starts ssh with SIGINT ignored so
+// that Ctrl-C aborts a transfer and not the session.
+func TestSignalIgnored(t *testing.T) {
+	for name, signal := range map[string]syscall.Signal{"HUP": syscall.SIGHUP, "INT": syscall.SIGINT} {
+		t.Run(name, func(t *testing.T) { signalIgnored(t, name, signal) })
+	}
+}
+
+func signalIgnored(t *testing.T, name string, signal syscall.Signal) {
+	p, conn := connected(t, "sh", "-c", `trap "" `+name+`; exec wsproxy "$1"`, "sh")
+	_ = p.cmd.Process.Signal(signal)
 	_ = conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("the server read %v, want no sign of the signal", err)

@@ -64,8 +64,6 @@ func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 		conn, err = frame.Dial(ctx, t.url, t.transport, t.header, frame.Options{})
 	}
 	if err != nil {
-		// A refusal leaves a connection that nothing will use again.
-		t.transport.CloseIdleConnections()
 		return nil, transport.Explain(t.name, err)
 	}
 	return conn, nil

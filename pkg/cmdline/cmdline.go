@@ -72,8 +72,14 @@ type Invocation struct {
 // Main runs the program on the process's arguments, streams and signals, and
 // exits. The first SIGINT or SIGTERM ends the context and gives the signals
 // their default action back, so that a second one ends the process at once.
+// A SIGINT that was ignored at the start stays so: sftp starts ssh, and with it
+// its ProxyCommand, that way, to keep the session when a transfer is aborted.
 func Main(p Program) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{syscall.SIGTERM}
+	if !signal.Ignored(os.Interrupt) {
+		signals = append(signals, os.Interrupt)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, stop)
 	os.Exit(Run(ctx, p, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

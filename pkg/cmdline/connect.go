@@ -64,7 +64,7 @@ func ConnectFlags(program string) []cli.Flag {
 func ConnectOptions(in *Invocation) (transport.Options, error) {
 	header := http.Header{}
 	for i, value := range in.StringSlice("header") {
-		place := fmt.Sprintf("number %d of --header", i+1)
+		place := fmt.Sprintf("--header option %d", i+1)
 		file, isFile := strings.CutPrefix(value, "@")
 		var err error
 		if isFile {

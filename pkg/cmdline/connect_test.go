@@ -35,10 +35,10 @@ func TestConnectOptions(t *testing.T) {
 
 func TestBadHeaders(t *testing.T) {
 	for header, want := range map[string]string{
-		secret:                              "the header in number 1 of --header has no colon: write 'NAME: VALUE'",
-		"":                                  "the header in number 1 of --header has no colon: write 'NAME: VALUE'",
-		": " + secret:                       "the header in number 1 of --header has no valid name before its colon: write 'NAME: VALUE'",
-		"Bearer " + secret + ": x":          "the header in number 1 of --header has no valid name before its colon: write 'NAME: VALUE'",
+		secret:                              "the header in --header option 1 has no colon: write 'NAME: VALUE'",
+		"":                                  "the header in --header option 1 has no colon: write 'NAME: VALUE'",
+		": " + secret:                       "the header in --header option 1 has no valid name before its colon: write 'NAME: VALUE'",
+		"Bearer " + secret + ": x":          "the header in --header option 1 has no valid name before its colon: write 'NAME: VALUE'",
 		"X-A: " + secret + "\r\nX-B: x":     "the value of the header X-A has a line break or another control character in it",
 		"X-A: " + secret + "\x00":           "the value of the header X-A has a line break or another control character in it",
 		"Host: " + secret:                   "the header Host cannot be set: it belongs to the connection itself",

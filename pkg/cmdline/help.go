@@ -29,7 +29,7 @@ func help(p Program, opts options) string {
 		fmt.Fprintf(&b, "%*s%s\n", helpIndent, "",
 			strings.TrimSpace(p.Name+" [options] "+strings.TrimSpace(line)))
 	}
-	if text := strings.TrimSpace(p.Description); text != "" {
+	if text := strings.Trim(p.Description, "\n"); text != "" {
 		b.WriteString("\n" + text + "\n")
 	}
 	for _, category := range opts.categories() {

@@ -24,8 +24,6 @@ const (
 	DialTimeout = 15 * time.Second
 	// HandshakeTimeout bounds TLS, and then the wait for the server's answer.
 	HandshakeTimeout = 20 * time.Second
-	// idleTimeout ends a connection kept after a refusal.
-	idleTimeout = 30 * time.Second
 	// maxRefusal is how much of a refusal's body is read, in bytes.
 	maxRefusal = 1 << 10
 )
@@ -77,7 +75,8 @@ func (o Options) Transport(rawURL string) (*http.Transport, error) {
 		TLSClientConfig:       tlsConfig,
 		TLSHandshakeTimeout:   HandshakeTimeout,
 		ResponseHeaderTimeout: HandshakeTimeout,
-		IdleConnTimeout:       idleTimeout,
+		// A refused handshake leaves a connection that nobody will use.
+		DisableKeepAlives: true,
 		// A non-nil, empty map keeps HTTP/2 out: it has no Upgrade.
 		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
 		MaxResponseHeaderBytes: 32 << 10,

@@ -35,6 +35,18 @@ func named(text string) []*os.Process {
 	return list
 }
 
+// nap is the argument of a sleep that only this run of the tests has.
+func nap(seconds int) string { return fmt.Sprintf("%d.%d", seconds, os.Getpid()) }
+
+// sleeping returns the processes that run sleep with nap's argument.
+func sleeping(seconds ...int) []*os.Process {
+	var list []*os.Process
+	for _, n := range seconds {
+		list = append(list, named("sleep\x00"+nap(n)+"\x00")...)
+	}
+	return list
+}
+
 // zombies returns how many of this process's children wait to be reaped.
 func zombies() int {
 	n := 0
@@ -72,7 +84,8 @@ func TestDisconnectHangsUp(t *testing.T) {
 			}
 			go ssh.DiscardRequests(requests)
 			// set -m gives each job a process group of its own.
-			const script = `set -m; sleep 3611 & setsid -f sleep 3612; sleep 3613 & kill -STOP $!; echo ready; sleep 3614`
+			script := fmt.Sprintf(`set -m; sleep %s & setsid -f sleep %s; sleep %s & kill -STOP $!; echo ready; sleep %s`,
+				nap(3611), nap(3612), nap(3613), nap(3614))
 			if ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ S string }{script})); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
@@ -80,12 +93,11 @@ func TestDisconnectHangsUp(t *testing.T) {
 			if _, err := io.ReadFull(ch, ready); err != nil {
 				t.Fatal(err)
 			}
+			eventually(t, "a process that has left the session", func() bool { return len(sleeping(3612)) == 1 })
 			leave(client, ch)
 			b.events.wait(t, "closed 1 exec", 1)
-			eventually(t, "the end of the processes", func() bool {
-				return len(named("sleep\x003611\x00"))+len(named("sleep\x003613\x00"))+len(named("sleep\x003614\x00")) == 0
-			})
-			detached := named("sleep\x003612\x00")
+			eventually(t, "the end of the processes", func() bool { return len(sleeping(3611, 3613, 3614)) == 0 })
+			detached := sleeping(3612)
 			if len(detached) != 1 {
 				t.Errorf("%d processes that had left the session", len(detached))
 			}
@@ -104,16 +116,16 @@ func TestDisconnectKills(t *testing.T) {
 	session := b.session(client)
 	var out watched
 	session.Stdout = &out
-	if err := session.Start(`trap '' HUP; echo ready; sleep 3621; sleep 3621`); err != nil {
+	if err := session.Start(fmt.Sprintf(`trap '' HUP; echo ready; sleep %s; sleep 1`, nap(3621))); err != nil {
 		t.Fatal(err)
 	}
 	out.wait(t, "ready")
 	client.Close()
 	b.events.wait(t, "logout 1", 1)
-	if len(named("sleep\x003621\x00")) == 0 {
+	if len(sleeping(3621)) == 0 {
 		t.Log("killed already: the machine is slow")
 	}
-	eventually(t, "the end of the processes", func() bool { return len(named("sleep\x003621\x00")) == 0 })
+	eventually(t, "the end of the processes", func() bool { return len(sleeping(3621)) == 0 })
 }
 
 // What a command leaves behind in its session ends, what has left it stays.
@@ -121,12 +133,13 @@ func TestLeftBehind(t *testing.T) {
 	b := newBench(t, nil)
 	client := b.dial()
 	// The shell ends before setsid and nohup have started: they get a moment.
-	err := b.session(client).Run(`sleep 3631 >&- 2>&- <&- & setsid sleep 3632 >/dev/null 2>&1 </dev/null &`)
+	err := b.session(client).Run(fmt.Sprintf(
+		`sleep %s >&- 2>&- <&- & setsid sleep %s >/dev/null 2>&1 </dev/null &`, nap(3631), nap(3632)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end of the processes", func() bool { return len(named("sleep\x003631\x00")) == 0 })
-	detached := named("sleep\x003632\x00")
+	eventually(t, "the end of the processes", func() bool { return len(sleeping(3631)) == 0 })
+	detached := sleeping(3632)
 	if len(detached) != 1 {
 		t.Errorf("%d processes that had left the session", len(detached))
 	}
@@ -182,7 +195,7 @@ func TestShutdownTellsShells(t *testing.T) {
 	shell.typeIn(t, "echo re'ad'y\n")
 	shell.out.wait(t, "ready")
 	command := b.session(client)
-	if err := command.Start("sleep 3641"); err != nil {
+	if err := command.Start("sleep " + nap(3641)); err != nil {
 		t.Fatal(err)
 	}
 	idle := b.session(client)
@@ -265,7 +278,8 @@ func TestShutdownKills(t *testing.T) {
 	session := b.session(client)
 	var out watched
 	session.Stdout = &out
-	if err := session.Start(`trap '' HUP TERM; (sleep 3651 >&- 2>&-) & echo ready; while :; do sleep 3651; done`); err != nil {
+	if err := session.Start(fmt.Sprintf(
+		`trap '' HUP TERM; (sleep %[1]s >&- 2>&-) & echo ready; while :; do sleep %[1]s; done`, nap(3651))); err != nil {
 		t.Fatal(err)
 	}
 	out.wait(t, "ready")
@@ -274,7 +288,7 @@ func TestShutdownKills(t *testing.T) {
 	if err := b.server.Shutdown(ctx, "now"); !errors.Is(err, ErrPatience) || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if n := len(named("sleep\x003651\x00")); n != 0 {
+	if n := len(sleeping(3651)); n != 0 {
 		t.Errorf("%d processes are left", n)
 	}
 }
@@ -356,7 +370,7 @@ func TestNothingLeft(t *testing.T) {
 			_ = session.Run(command)
 		}
 		shell := b.terminal(client, nil, "")
-		shell.typeIn(t, "sleep 3661 & echo re'ad'y\n")
+		shell.typeIn(t, "sleep "+nap(3661)+" & echo re'ad'y\n")
 		shell.out.wait(t, "ready")
 		if session, err := client.NewSession(); err != nil || session.RequestSubsystem("sftp") != nil {
 			t.Fatal("no sftp", err)
@@ -367,7 +381,7 @@ func TestNothingLeft(t *testing.T) {
 	settled := func() bool {
 		b.server.mu.Lock()
 		defer b.server.mu.Unlock()
-		return len(b.server.conns) == 0 && len(named("sleep\x003661\x00")) == 0 && zombies() == 0
+		return len(b.server.conns) == 0 && len(sleeping(3661)) == 0 && zombies() == 0
 	}
 	round()
 	eventually(t, "an end of the first round", settled)

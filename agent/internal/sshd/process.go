@@ -110,7 +110,7 @@ func (p *process) reap() outcome {
 	p.wait()
 	if !p.reaped {
 		p.reaped = true
-		p.release()
+		p.native.release()
 		close(p.done)
 	}
 	return outcomeOf(p.cmd.ProcessState)

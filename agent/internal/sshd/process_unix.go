@@ -21,7 +21,7 @@ const hasTerminals = true
 // native is what a process needs on this platform: nothing more.
 type native struct{}
 
-func (p *process) release() {}
+func (*native) release() {}
 
 // findShell returns the shell to run: the one asked for, or else $SHELL, or
 // else what the platform has. Accounts of services often have $SHELL set to

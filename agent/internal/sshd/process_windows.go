@@ -20,10 +20,10 @@ const hasTerminals = false
 type native struct{ job windows.Handle }
 
 // release ends what is left of the job.
-func (p *process) release() {
-	if p.native.job != 0 {
-		_ = windows.CloseHandle(p.native.job)
-		p.native.job = 0
+func (n *native) release() {
+	if n.job != 0 {
+		_ = windows.CloseHandle(n.job)
+		n.job = 0
 	}
 }
 
@@ -88,11 +88,11 @@ func (p *process) start() error {
 	limits.BasicLimitInformation.LimitFlags = windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
 	if _, err := windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation,
 		uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits))); err != nil {
-		p.release()
+		p.native.release()
 		return fmt.Errorf("no job object: %w", err)
 	}
 	if err := p.cmd.Start(); err != nil {
-		p.release()
+		p.native.release()
 		return err
 	}
 	handle, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false,
@@ -103,7 +103,7 @@ func (p *process) start() error {
 	}
 	if err != nil {
 		// Too late to say no; it may have ended already.
-		p.release()
+		p.native.release()
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package sshd
 import (
 	"fmt"
 	"io"
+	"os"
 	"sync"
 )
 
@@ -34,13 +35,17 @@ func (s *session) run(line string) {
 	if err != nil {
 		s.server.log.Warn("a command could not be started", "id", id, "error", err)
 		text := fmt.Sprintf("converge: cannot start %s: %v\n", c.shell, err)
+		if _, err := os.Stat(c.dir); c.dir != "" && err != nil {
+			// The system gives the same error for program and folder.
+			text = fmt.Sprintf("converge: cannot start in the working folder: %v\n", err)
+		}
 		if s.terminal != nil {
 			text = crlf(text)
 		}
 		s.writeError(text)
 		endWall()
 		s.report(outcome{status: cannotStart})
-		s.discard()
+		s.wg.Go(s.discard)
 		return
 	}
 	s.server.wg.Go(p.watch)

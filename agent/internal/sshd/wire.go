@@ -157,6 +157,6 @@ func wallText(text string) string {
 			return '?'
 		}
 		return r
-	}, strings.Trim(text, "\r\n"))
+	}, strings.ReplaceAll(strings.Trim(text, "\r\n"), "\r\n", "\n"))
 	return "\r\n" + crlf(text) + "\r\n"
 }

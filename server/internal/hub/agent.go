@@ -103,8 +103,8 @@ func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, id string) {
 // register goes through hello, challenge and proof. After an error the agent
 // may hold the id: the caller removes it.
 func (h *Hub) register(a *agent) (*rendezvous.Hello, error) {
-	receive := func() (rendezvous.Message, error) {
-		if err := a.conn.SetReadDeadline(time.Now().Add(h.helloWait)); err != nil {
+	receive := func(wait time.Duration) (rendezvous.Message, error) {
+		if err := a.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
 			return rendezvous.Message{}, err
 		}
 		return rendezvous.Receive(a.conn)
@@ -114,7 +114,7 @@ func (h *Hub) register(a *agent) (*rendezvous.Hello, error) {
 		a.refuse(refused)
 		return refused
 	}
-	m, err := receive()
+	m, err := receive(h.helloWait)
 	if err != nil || m.Hello == nil {
 		_ = deny(rendezvous.RefusedMessage, "the server expected a valid hello within ten seconds")
 		return nil, fmt.Errorf("no hello: %w", orUnexpected(err))
@@ -129,7 +129,7 @@ func (h *Hub) register(a *agent) (*rendezvous.Hello, error) {
 	if err := a.send(rendezvous.Message{Challenge: &rendezvous.Challenge{Version: version, Nonce: nonce}}); err != nil {
 		return nil, err
 	}
-	m, err = receive()
+	m, err = receive(h.proofWait)
 	if err != nil || m.Proof == nil {
 		_ = deny(rendezvous.RefusedMessage, "the server expected a valid proof within ten seconds")
 		return nil, fmt.Errorf("no proof: %w", orUnexpected(err))
@@ -185,7 +185,7 @@ func (h *Hub) listen(a *agent) error {
 			v := h.visits[m.DialFailed.Client]
 			h.vmu.Unlock()
 			if v != nil && v.agent == a && h.take(m.DialFailed.Client, v) {
-				v.failed <- m.DialFailed.Text
+				v.answer <- answer{err: errors.New(m.DialFailed.Text)}
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func TestPlainRequests(t *testing.T) {
 	f := serve(t, nil)
 	for _, path := range []string{"/agent/job", "/client/job", "/data"} {
 		_, r := f.raw("GET " + path + " HTTP/1.1\r\nHost: h\r\n\r\n")
-		if body := answer(t, r, http.StatusUpgradeRequired); !strings.Contains(body, "websocket only") {
+		if body := wantAnswer(t, r, http.StatusUpgradeRequired); !strings.Contains(body, "websocket only") {
 			t.Errorf("%s: %q", path, body)
 		}
 	}
@@ -93,9 +93,7 @@ func TestDialFailed(t *testing.T) {
 	if err := other.Send(rendezvous.Message{DialFailed: &rendezvous.DialFailed{Client: d.Client, Text: "mine now"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Send(rendezvous.Message{Bye: &rendezvous.Bye{}}); err != nil {
-		t.Fatal(err)
-	}
+	_ = other.Send(rendezvous.Message{Bye: &rendezvous.Bye{}}) // the server may be faster
 	if _, err := other.Receive(); err != io.EOF {
 		t.Fatal(err)
 	}
@@ -139,9 +137,9 @@ func TestToken(t *testing.T) {
 	}
 	// No header at all, and one that is no number.
 	_, r := f.raw(handshake(f, "/data", nil))
-	answer(t, r, http.StatusForbidden)
+	wantAnswer(t, r, http.StatusForbidden)
 	_, r = f.raw(handshake(f, "/data", http.Header{rendezvous.ClientHeader: {"x"}, rendezvous.TokenHeader: {d.Token}}))
-	answer(t, r, http.StatusForbidden)
+	wantAnswer(t, r, http.StatusForbidden)
 
 	// The clients still wait, and each gets its own connection.
 	for _, dial := range []*rendezvous.Dial{d, e} {
@@ -181,7 +179,7 @@ func TestTokenOfABrokenHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, r := f.raw(strings.Replace(handshake(f, "/data", fakeagent.DataHeader(d)), "Version: 13", "Version: 12", 1))
-	answer(t, r, http.StatusUpgradeRequired)
+	wantAnswer(t, r, http.StatusUpgradeRequired)
 	wantRefused(t, wait(t, "the client's end", waiting).err, http.StatusBadGateway, "the agent's connection failed")
 	_, err = a.DialBack(t.Context(), d)
 	wantRefused(t, err, http.StatusForbidden, "nobody waits")
@@ -229,8 +227,8 @@ func TestEarlyFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, fromData := f.raw(handshake(f, "/data", fakeagent.DataHeader(d)) + masked(ws.OpBinary, reply) + masked(ws.OpClose, "\x03\xe8"))
-	answer(t, fromData, http.StatusSwitchingProtocols)
-	answer(t, fromClient, http.StatusSwitchingProtocols)
+	wantAnswer(t, fromData, http.StatusSwitchingProtocols)
+	wantAnswer(t, fromClient, http.StatusSwitchingProtocols)
 	if got := payload(t, fromData, len(question)); got != question {
 		t.Errorf("the agent got %d bytes, want the question's %d", len(got), len(question))
 	}
@@ -284,7 +282,7 @@ func TestClientBreaksTheProtocol(t *testing.T) {
 				_ = data.Close()
 				ends <- err
 			}()
-			answer(t, r, http.StatusSwitchingProtocols)
+			wantAnswer(t, r, http.StatusSwitchingProtocols)
 			wantClose(t, r, test.code)
 			// The agent learns that it was not an orderly end.
 			var closed *frame.CloseError

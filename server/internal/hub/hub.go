@@ -24,8 +24,9 @@ import (
 
 // Limits in time of the rendezvous.
 const (
-	// helloWait bounds each message of a registration.
+	// helloWait and proofWait bound the messages of a registration.
 	helloWait = 10 * time.Second
+	proofWait = 10 * time.Second
 	// dialWait bounds an agent's dial-back.
 	dialWait = 10 * time.Second
 	// sendWait bounds the write of a control message.
@@ -54,7 +55,8 @@ type Hub struct {
 	log    *slog.Logger
 	agents registry.Registry[*agent]
 
-	helloWait, dialWait, sendWait time.Duration // the constants; tests have less time
+	// The constants; tests have less time.
+	helloWait, proofWait, dialWait, sendWait time.Duration
 
 	ctx   context.Context // ends with Shutdown
 	end   context.CancelFunc
@@ -71,10 +73,16 @@ type Hub struct {
 type visit struct {
 	agent *agent
 	token string
-	// data gets the agent's connection, failed a sentence; the one who
-	// removes the visit from the map may send, once.
-	data   chan frame.Peer
-	failed chan string
+	// answer has room for one: the one who removes the visit from the map may
+	// send it, and then must.
+	answer chan answer
+}
+
+// answer is what becomes of a visit: the agent's connection, or a sentence on
+// why there is none.
+type answer struct {
+	data frame.Peer
+	err  error
 }
 
 // New makes a Hub.
@@ -96,7 +104,7 @@ func New(cfg Config) *Hub {
 		agents: registry.NewMemory[*agent](),
 		visits: make(map[uint64]*visit),
 
-		helloWait: helloWait, dialWait: dialWait, sendWait: sendWait,
+		helloWait: helloWait, proofWait: proofWait, dialWait: dialWait, sendWait: sendWait,
 	}
 	h.ctx, h.end = context.WithCancel(context.Background())
 	return h
@@ -192,22 +200,21 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 
 // call gets a data connection from the agent. The status goes with an error.
 func (h *Hub) call(ctx context.Context, a *agent, number uint64, remote string) (frame.Peer, int, error) {
-	v := &visit{agent: a, token: rand.Text() + rand.Text(), data: make(chan frame.Peer, 1), failed: make(chan string, 1)}
+	v := &visit{agent: a, token: rand.Text() + rand.Text(), answer: make(chan answer, 1)}
 	h.vmu.Lock()
 	h.visits[number] = v
 	h.vmu.Unlock()
 
 	timer := time.NewTimer(h.dialWait)
 	defer timer.Stop()
-	status, err := http.StatusBadGateway, a.send(rendezvous.Message{Dial: &rendezvous.Dial{Client: number, Token: v.token, Remote: remote}})
+	status := http.StatusBadGateway
+	err := a.send(rendezvous.Message{Dial: &rendezvous.Dial{Client: number, Token: v.token, Remote: remote}})
 	if err != nil {
 		err = fmt.Errorf("the agent cannot be reached: %w", err)
 	} else {
 		select {
-		case data := <-v.data:
-			return data, 0, nil
-		case text := <-v.failed:
-			err = errors.New(text)
+		case got := <-v.answer:
+			return got.data, status, got.err
 		case <-a.gone:
 			err = errors.New("the agent went away: the job may have ended")
 		case <-timer.C:
@@ -221,17 +228,15 @@ func (h *Hub) call(ctx context.Context, a *agent, number uint64, remote string) 
 	if !h.take(number, v) {
 		// The agent's connection is on its way to us: there is no turning
 		// back for the one who took the visit.
-		select {
-		case data := <-v.data:
-			_ = data.Conn.Close()
+		if got := <-v.answer; got.err == nil {
+			_ = got.data.Conn.Close()
 			h.cfg.Closed()
-		case <-v.failed:
 		}
 	}
 	return frame.Peer{}, status, err
 }
 
-// take removes the visit; the one who gets true alone may answer it.
+// take removes the visit; the one who gets true must answer it.
 func (h *Hub) take(number uint64, v *visit) bool {
 	h.vmu.Lock()
 	defer h.vmu.Unlock()
@@ -259,9 +264,9 @@ func (h *Hub) ServeData(w http.ResponseWriter, r *http.Request) {
 	data, err := frame.Accept(w, r)
 	if err != nil {
 		h.log.Warn("agent's data handshake failed", "client", number, "err", err)
-		v.failed <- "the agent's connection failed"
+		v.answer <- answer{err: errors.New("the agent's connection failed")}
 		return
 	}
 	h.cfg.Opened()
-	v.data <- data
+	v.answer <- answer{data: data}
 }

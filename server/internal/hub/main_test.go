@@ -128,14 +128,16 @@ func (f *fixture) register(id string, key ed25519.PrivateKey) *fakeagent.Agent {
 	return a
 }
 
-// serveAgent registers an agent and lets it serve its clients.
-func (f *fixture) serveAgent(id string, key ed25519.PrivateKey, handle func(net.Conn)) *fakeagent.Agent {
+// serveAgent registers an agent and lets it serve its clients. The channel
+// tells how its control connection ended.
+func (f *fixture) serveAgent(id string, key ed25519.PrivateKey, handle func(net.Conn)) <-chan error {
 	f.t.Helper()
 	a := f.register(id, key)
+	end := make(chan error, 1)
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = a.Serve(handle) })
+	serving.Go(func() { end <- a.Serve(handle) })
 	f.t.Cleanup(func() { _ = a.Conn.Close(); serving.Wait() })
-	return a
+	return end
 }
 
 // say makes a handler that says a word and goes.
@@ -247,8 +249,8 @@ func (f *fixture) raw(text string) (net.Conn, *bufio.Reader) {
 	return conn, bufio.NewReader(conn)
 }
 
-// answer reads an HTTP answer and checks its status.
-func answer(t *testing.T, r *bufio.Reader, status int) string {
+// wantAnswer reads an HTTP answer and checks its status.
+func wantAnswer(t *testing.T, r *bufio.Reader, status int) string {
 	t.Helper()
 	resp, err := http.ReadResponse(r, &http.Request{Method: http.MethodGet})
 	if err != nil {

@@ -1,0 +1,101 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"example.com/converge/pkg/frame"
+	"example.com/converge/pkg/rendezvous"
+	"example.com/converge/pkg/transport"
+	"example.com/converge/pkg/wsconn"
+)
+
+// control is the control connection of one registration. Answers go to the
+// one that the question came from: a restarted server counts its clients anew.
+type control struct {
+	conn *wsconn.Conn
+	mu   sync.Mutex // serialises messages
+}
+
+// send writes a message, unless ctx has ended. A server that does not take it
+// in time is as good as gone: the connection is closed.
+func (c *control) send(ctx context.Context, wait time.Duration, m rendezvous.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	limit := time.Now().Add(wait)
+	err := c.conn.SetWriteDeadline(limit)
+	if ctx.Err() != nil { // asked after that deadline is set: goodbye sets another
+		return
+	}
+	if err == nil {
+		err = rendezvous.Send(c.conn, m)
+	}
+	if err != nil || !time.Now().Before(limit) {
+		_ = c.conn.Close()
+	}
+}
+
+// goodbye frees the id and closes, once the agent's context has ended.
+func (c *control) goodbye(wait time.Duration) {
+	// What is being sent has no longer than that either.
+	_ = c.conn.SetWriteDeadline(time.Now().Add(wait))
+	c.send(context.Background(), wait, rendezvous.Message{Bye: &rendezvous.Bye{Text: "the agent has ended"}})
+	_ = c.conn.Close()
+}
+
+// listen handles what the server says until the connection ends.
+func (l *Link) listen(ctx context.Context, c *control) error {
+	for {
+		m, err := rendezvous.Receive(c.conn)
+		switch {
+		case err != nil:
+			return err
+		case m.Refused != nil:
+			return refusal(m.Refused)
+		case m.Bye != nil:
+			return errors.New("the server said goodbye")
+		case m.Dial != nil:
+			l.answer(ctx, c, m.Dial)
+		}
+	}
+}
+
+// answer dials back for a client, unless there are too many.
+func (l *Link) answer(ctx context.Context, c *control, d *rendezvous.Dial) {
+	fail := func(text string) {
+		c.send(ctx, l.sendWait, rendezvous.Message{DialFailed: &rendezvous.DialFailed{Client: d.Client, Text: text}})
+	}
+	select {
+	case l.slots <- struct{}{}:
+	default:
+		fail("too many clients are connected to the agent")
+		return
+	}
+	l.clients.Go(func() {
+		defer func() { <-l.slots }()
+		conn, err := l.dialBack(ctx, d)
+		if err != nil {
+			l.log.Warn("cannot dial back for a client", "client", d.Client, "err", err)
+			fail("the agent could not connect back")
+			return
+		}
+		l.cfg.Serve(conn, transport.Printable(d.Remote))
+	})
+}
+
+func (l *Link) dialBack(ctx context.Context, d *rendezvous.Dial) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.dialWait)
+	defer cancel()
+	header := l.cfg.Header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	header.Set(rendezvous.ClientHeader, strconv.FormatUint(d.Client, 10))
+	header.Set(rendezvous.TokenHeader, d.Token)
+	return frame.Dial(ctx, l.cfg.Server.DataURL(), l.cfg.Transport, header, frame.Options{Ping: l.cfg.KeepAlive})
+}

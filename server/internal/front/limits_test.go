@@ -1,0 +1,280 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// checkPlain fails if somebody else would read another path in it.
+func checkPlain(t *testing.T, escaped string) {
+	t.Helper()
+	u, err := url.ParseRequestURI(escaped)
+	if err != nil {
+		return // net/http refuses it
+	}
+	if cleaned := path.Clean(u.Path); cleaned != u.Path && cleaned+"/" != u.Path {
+		t.Errorf("%q is %q, which cleans to %q", escaped, u.Path, cleaned)
+	}
+	if n, m := strings.Count(escaped, "/"), strings.Count(u.Path, "/"); n != m {
+		t.Errorf("%q has %d slashes, and decoded %d", escaped, n, m)
+	}
+}
+
+func TestSlowHeader(t *testing.T) {
+	_, addr := open(t, Config{HeaderWait: 50 * time.Millisecond})
+	for name, text := range map[string]string{
+		"nothing":       "",
+		"half a line":   "GET /agent/jo",
+		"half a header": "GET /agent/job HTTP/1.1\r\nHost: h\r\nX-A: ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := connect(t, addr)
+			p.send(text)
+			p.ended()
+		})
+	}
+	t.Run("drop by drop", func(t *testing.T) {
+		p := connect(t, addr)
+		p.send("GET /agent/job HTTP/1.1\r\nHost: h\r\nX-A: ")
+		ended := make(chan struct{})
+		go func() { defer close(ended); p.ended() }()
+		for { // as fast as can be: the limit is in time, not in pauses
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			_, err := io.WriteString(p, "\r\nA: b")
+			if err != nil {
+				<-ended
+				return
+			}
+		}
+	})
+}
+
+func TestLargeHeader(t *testing.T) {
+	_, addr := open(t, Config{})
+	for name, text := range map[string]string{
+		"one":    "X-A: " + strings.Repeat("a", 32<<10),
+		"many":   strings.Repeat("X-A: a\r\n", 4<<10) + "X-B: b",
+		"target": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := connect(t, addr)
+			target := "/"
+			if name == "target" {
+				target += strings.Repeat("a", 32<<10)
+			}
+			// The server may hang up before it has read all.
+			_, _ = io.WriteString(p, "GET "+target+" HTTP/1.1\r\nHost: h\r\n"+text+"\r\n\r\n")
+			if resp, body := p.answer(); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+				t.Errorf("%s %q, want 431", resp.Status, body)
+			}
+			p.ended()
+		})
+	}
+	if resp, _ := get(t, addr, "GET", "/agent/job", "X-A: "+strings.Repeat("a", 12<<10)); resp.StatusCode != 200 {
+		t.Errorf("12 KiB: %s", resp.Status)
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	inPage, goOn := make(chan struct{}), make(chan struct{})
+	f, addr := open(t, Config{Pages: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(inPage)
+		<-goOn
+		_, _ = io.WriteString(w, "done")
+	})})
+	for target, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
+		resp, body := get(t, addr, "GET", target)
+		if resp.StatusCode != 200 || body != want || resp.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %s %q %q", target, resp.Status, body, resp.Header)
+		}
+	}
+	slow := connect(t, addr)
+	slow.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n")
+	<-inPage
+	// A load balancer's question that is half asked when the end begins.
+	questions := map[string]*peer{"/readyz": nil, "/healthz": nil}
+	active := make(chan struct{}, 2)
+	state := f.http.ConnState
+	f.http.ConnState = func(c net.Conn, s http.ConnState) {
+		state(c, s)
+		if s == http.StateActive {
+			active <- struct{}{}
+		}
+	}
+	for target := range questions {
+		p := connect(t, addr)
+		p.send("GET " + target)
+		<-active
+		questions[target] = p
+	}
+	ending := make(chan error, 1)
+	stopped := make(chan struct{})
+	f.http.RegisterOnShutdown(func() { close(stopped) })
+	go func() { ending <- f.Shutdown(context.Background()) }()
+	<-stopped
+	for target, p := range questions {
+		p.send(" HTTP/1.1\r\nHost: h\r\n\r\n")
+		resp, body := p.answer()
+		if want := map[string]int{"/readyz": 503, "/healthz": 200}[target]; resp.StatusCode != want {
+			t.Errorf("%s while ending: %s %q, want %d", target, resp.Status, body, want)
+		}
+		p.ended()
+	}
+	if conn, err := net.Dial("tcp", addr); err == nil {
+		_ = conn.Close()
+		t.Error("a server that ends takes new connections")
+	}
+	close(goOn)
+	if resp, body := slow.answer(); resp.StatusCode != 200 || body != "done" {
+		t.Errorf("a request under way: %s %q", resp.Status, body)
+	}
+	if err := <-ending; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShutdownHasALimit(t *testing.T) {
+	inPage, gone := make(chan struct{}), make(chan struct{})
+	f, addr := open(t, Config{Pages: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(inPage)
+		<-r.Context().Done()
+		close(gone)
+	})})
+	p := connect(t, addr)
+	p.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n")
+	<-inPage
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := f.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	<-gone // the connection was closed on it
+}
+
+func TestBudget(t *testing.T) {
+	var unlimited Budget
+	unlimited.Opened()
+	if unlimited.spent() {
+		t.Error("no limit is spent")
+	}
+	for _, files := range []uint64{1, 2, 16, 64, 1024, 1 << 20, 1 << 63} {
+		b := NewBudget(files)
+		if b.soft < 0 || b.hard < b.soft || uint64(b.hard) >= files+1 {
+			t.Errorf("%d files: soft %d, hard %d", files, b.soft, b.hard)
+		}
+	}
+	if !NewBudget(64).fits(28) {
+		t.Error("of 64 files fewer than 28 may be connections")
+	}
+}
+
+// fits reports whether n connections spend less than all.
+func (b *Budget) fits(n int64) bool { return n <= b.soft }
+
+// TestBudgetSpent: newcomers are refused with words, dial-backs and pages are
+// not, and later there is room again.
+func TestBudgetSpent(t *testing.T) {
+	budget := &Budget{soft: 2, hard: 6}
+	_, addr := open(t, Config{Budget: budget})
+	budget.Opened()
+	budget.Opened()
+	for _, target := range []string{"/agent/job", "/client/job"} {
+		resp, body := get(t, addr, "GET", target)
+		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !resp.Close || !strings.Contains(body, "no room") {
+			t.Errorf("%s: %s %q %q", target, resp.Status, resp.Header, body)
+		}
+	}
+	for _, target := range []string{"/data", "/", "/healthz"} {
+		if resp, body := get(t, addr, "GET", target); resp.StatusCode != 200 {
+			t.Errorf("%s: %s %q", target, resp.Status, body)
+		}
+	}
+	budget.Closed()
+	budget.Closed()
+	for budget.open.Load() > 0 { // until the server has seen the ends of those above
+		if resp, _ := get(t, addr, "GET", "/healthz"); resp.StatusCode != 200 {
+			t.Error(resp.Status)
+		}
+		if budget.open.Load() <= 2 {
+			break
+		}
+	}
+	if resp, body := get(t, addr, "GET", "/client/job"); resp.StatusCode != 200 {
+		t.Errorf("with room again: %s %q", resp.Status, body)
+	}
+}
+
+// TestBudgetFull: beyond the hard limit connections are closed unheard, and
+// the count comes back to nothing.
+func TestBudgetFull(t *testing.T) {
+	budget := &Budget{soft: 3, hard: 4}
+	f, addr := open(t, Config{Budget: budget})
+	var changes sync.Cond
+	changes.L = new(sync.Mutex)
+	state := f.http.ConnState
+	f.http.ConnState = func(c net.Conn, s http.ConnState) {
+		changes.L.Lock()
+		defer changes.L.Unlock()
+		state(c, s)
+		changes.Broadcast()
+	}
+	until := func(n int64) {
+		changes.L.Lock()
+		defer changes.L.Unlock()
+		for budget.open.Load() != n {
+			changes.Wait()
+		}
+	}
+	var crowd []*peer
+	for range 4 {
+		crowd = append(crowd, connect(t, addr))
+	}
+	until(4)
+	for range 10 {
+		p := connect(t, addr)
+		resp, body := p.answer() // it need not even ask
+		if resp.StatusCode != 503 || !strings.Contains(body, "no room") {
+			t.Errorf("%s %q", resp.Status, body)
+		}
+		p.ended()
+	}
+	// One that was there before is served.
+	crowd[0].send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+	if resp, _ := crowd[0].answer(); resp.StatusCode != 200 {
+		t.Error(resp.Status)
+	}
+	for _, p := range crowd {
+		_ = p.Close()
+	}
+	until(0)
+	if resp, body := get(t, addr, "GET", "/client/job"); resp.StatusCode != 200 {
+		t.Errorf("with room again: %s %q", resp.Status, body)
+	}
+}
+
+// TestServeFails when the listener does.
+func TestServeFails(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	err = New(Config{Endpoints: endpoints{}, Pages: http.HandlerFunc(pages)}).Serve(l)
+	if !errors.Is(err, net.ErrClosed) || !strings.Contains(fmt.Sprint(err), "cannot go on serving") {
+		t.Errorf("got %v", err)
+	}
+}
