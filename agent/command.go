@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,6 +22,7 @@ import (
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/pkg/expiry"
 	"example.com/converge/pkg/rendezvous"
+	"example.com/converge/pkg/transport"
 )
 
 func program() cmdline.Program {
@@ -62,7 +66,10 @@ func program() cmdline.Program {
 var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$`)
 
 func run(ctx context.Context, in *cmdline.Invocation) error {
-	if len(in.Args) != 1 || in.HasTail {
+	switch {
+	case in.HasTail:
+		return cmdline.Usagef("there is a --, but the agent cannot run a command yet: leave it out")
+	case len(in.Args) != 1:
 		return cmdline.Usagef("give one URL, such as ws://HOST/agent/ID")
 	}
 	server, id, err := whereAndWho(in.Args[0], in.String("id"))
@@ -75,6 +82,12 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	}
 	if !userName.MatchString(in.String("user")) {
 		return cmdline.Usagef("--user is %q: a log-in name is 1 to 32 letters, digits and . _ -", in.String("user"))
+	}
+	wsproxy, sshOptions := in.String("wsproxy"), in.StringSlice("ssh-option")
+	for _, text := range append([]string{wsproxy}, sshOptions...) {
+		if text == "" || text != transport.Printable(text) {
+			return cmdline.Usagef("--wsproxy and --ssh-option must not be empty, nor hold control characters: they become part of a line to paste")
+		}
 	}
 	timing, exitCode, err := timings(in)
 	if err != nil {
@@ -96,17 +109,35 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return err
 	}
-	allowed, err := keys.NewSet(in.StringSlice("authorized-keys"), in.StringSlice("authorized-key"), log)
+	if warning := keys.Exposed(in.String("host-key")); warning != "" {
+		log.Warn(warning)
+	}
+	files, literals := in.StringSlice("authorized-keys"), in.StringSlice("authorized-key")
+	allowed, err := keys.NewSet(files, literals, log)
 	if err != nil {
 		return err
 	}
 	password := ""
-	if allowed.Empty() {
+	switch {
+	case len(files)+len(literals) == 0:
 		password = newPassword()
+	case allowed.Empty(): // a password in place of keys that were asked for would open another door
+		return errors.New("no key of --authorized-key is accepted: give one that is, or leave the option out for a password")
 	}
 	dir, err := os.Getwd()
 	if err != nil {
 		return fmt.Errorf("cannot tell the working folder: %w", err)
+	}
+	// SIGPIPE is caught, not ignored (children would inherit that), so that a
+	// log that nobody reads any more is no sudden death.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
+	// The end of the terminal is an end like the others, except under nohup.
+	if !signal.Ignored(syscall.SIGHUP) {
+		var stop func()
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
 	}
 	code, err := session.Run(ctx, session.Config{
 		Link: link.Config{
@@ -121,7 +152,7 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		},
 		Access: announce.Access{
 			Server: server, User: in.String("user"), HostKey: hostKey.PublicKey(), Password: password,
-			Wsproxy: in.String("wsproxy"), Options: in.StringSlice("ssh-option"),
+			Wsproxy: wsproxy, Options: sshOptions,
 		},
 		Expiry: timing, TimeoutExitCode: exitCode, NoWall: in.Bool("no-wall"),
 		AgentDir: in.String("agentdir"), Out: in.Stdout, Logger: log,

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/converge/pkg/clitest"
 )
 
 // process is a running tcptows.
@@ -33,7 +35,7 @@ func start(t *testing.T, args ...string) *process {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	p := &process{cmd: exec.CommandContext(ctx, "tcptows", args...), stderr: &bytes.Buffer{}}
-	p.cmd.Env = append(os.Environ(), "GORACE="+raceOptions)
+	p.cmd.Env = append(os.Environ(), "GORACE="+clitest.RaceOptions)
 	p.cmd.Stderr = p.stderr
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {

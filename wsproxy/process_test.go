@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/converge/pkg/clitest"
 	"example.com/converge/pkg/frame"
 )
 
@@ -43,7 +44,7 @@ func start(t *testing.T, program string, args ...string) *process {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), "GORACE="+raceOptions)
+	cmd.Env = append(os.Environ(), "GORACE="+clitest.RaceOptions)
 	in, stdin := pipe()
 	stdout, out := pipe()
 	stderr, errs := pipe()

@@ -195,7 +195,7 @@ func TestStatesAreValues(t *testing.T) {
 	m := start(t, DefaultConfig())
 	m.do(time.Minute, Login(1), Opened(1, Shell), Login(2), Opened(2, Exec), Login(3))
 	common := m.state
-	now := epoch.Add(2 * time.Minute)
+	now := epoch.Add(time.Minute + time.Second)
 	futures := []Event{Login(4), Login(5), Logout(1), Logout(2), Closed(1, Shell), Closed(2, Exec), Opened(3, Shell)}
 	var states []State
 	var were []string

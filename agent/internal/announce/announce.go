@@ -22,7 +22,8 @@ type Access struct {
 	Password string
 	// Wsproxy is how the lines call that program: a name or a path.
 	Wsproxy string
-	// Options are further ssh options for the lines.
+	// Options are further ssh options for the lines. ssh takes the first of
+	// two values, which is theirs.
 	Options []string
 }
 
@@ -34,22 +35,25 @@ func (a Access) SFTP() string { return a.line("sftp") }
 
 // line pins the agent's host key: the server in between is not trusted, and
 // all agents are called localhost, so that known_hosts is neither read nor
-// written. KnownHostsCommand needs OpenSSH 8.5 and an absolute path.
+// written, and no connection shared that leads to another agent.
+// KnownHostsCommand needs OpenSSH 8.5 and an absolute path.
 func (a Access) line(program string) string {
 	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(a.HostKey)))
-	words := []string{
-		program,
-		"-oServerAliveInterval=10",
-		"-oProxyCommand=" + quote(shellWord(percent(a.Wsproxy))+" "+percent(a.Server.ClientURL(a.ID))),
-		"-oKnownHostsCommand=" + quote("/bin/echo %H "+key),
-		"-oStrictHostKeyChecking=yes",
-		"-oUserKnownHostsFile=none",
-		"-oGlobalKnownHostsFile=none",
-	}
+	words := []string{program}
 	for _, option := range a.Options {
 		words = append(words, word(option))
 	}
-	return strings.Join(append(words, a.User+"@localhost"), " ")
+	words = append(words,
+		"-oServerAliveInterval=10",
+		"-oProxyCommand="+quote(percent(pathWord(a.Wsproxy)+" "+shellWord(a.Server.ClientURL(a.ID)))),
+		"-oKnownHostsCommand="+quote("/bin/echo %H "+key),
+		"-oStrictHostKeyChecking=yes",
+		"-oUserKnownHostsFile=none",
+		"-oGlobalKnownHostsFile=none",
+		"-oControlPath=none",
+		a.User+"@localhost",
+	)
+	return strings.Join(words, " ")
 }
 
 // Fingerprint returns the host key's fingerprint as ssh shows it.
@@ -74,20 +78,30 @@ func (a Access) Text() string {
 // percent doubles the signs that ssh would expand in an option.
 func percent(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 
-// plainWord reports whether a shell takes s as it is.
+// plainWord reports whether every shell takes s as it is.
 func plainWord(s string) bool {
-	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+	return s != "" && !strings.HasPrefix(s, "=") && strings.IndexFunc(s, func(r rune) bool {
 		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
 		return !letter && !strings.ContainsRune("./_-+=:,@%", r)
 	}) < 0
 }
 
-// shellWord quotes a word for the shell by which ssh runs a ProxyCommand.
+// shellWord quotes a word, if needed, for the shell by which ssh runs a
+// ProxyCommand.
 func shellWord(s string) string {
 	if plainWord(s) {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return singleQuote(s)
+}
+
+// pathWord is shellWord for a path, which may begin in the home of whoever
+// pastes the line.
+func pathWord(s string) string {
+	if rest, ok := strings.CutPrefix(s, "~/"); ok && rest != "" {
+		return "~/" + shellWord(rest)
+	}
+	return shellWord(s)
 }
 
 // word quotes an option for the shell that a line is pasted into, if needed.
@@ -99,7 +113,13 @@ func word(s string) string {
 }
 
 // quote puts s in double quotes, which every shell that a line may be pasted
-// into understands.
+// into understands; but in them an interactive shell takes an exclamation mark
+// for a reference to its history, and nothing prevents that but single ones.
 func quote(s string) string {
+	if strings.Contains(s, "!") {
+		return singleQuote(s)
+	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(s) + `"`
 }
+
+func singleQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

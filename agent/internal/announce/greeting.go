@@ -10,36 +10,54 @@ import (
 
 // Greeting returns the text for an interactive shell: who else is here, when
 // the session ends and how to keep it. others are the present users but for
-// the one who reads it; hold is how this platform touches .hold.
+// the one who reads it; hold is the command that touches .hold.
 func Greeting(s expiry.Status, others []string, hold string) string {
 	var b strings.Builder
 	b.WriteString("Welcome to this job, by way of Converge.\n")
 	if len(others) > 0 {
-		fmt.Fprintf(&b, "Also here: %s\n", strings.Join(others, ", "))
+		fmt.Fprintf(&b, "Also here: %s\n", strings.Join(others, "; "))
 	}
+	expires := !s.Deadline.IsZero()
+	capped := expires && s.Reason == expiry.MaxDuration
 	switch {
-	case s.Deadline.IsZero():
-		b.WriteString("The session does not expire.\n")
-	default:
+	case capped:
+		fmt.Fprintf(&b, "The session ends at %s, %s from now. Nothing extends it.\n", at(s.Deadline), Span(s.Remaining))
+	case expires:
 		fmt.Fprintf(&b, "The session ends at %s, %s from now, unless you work on.\n", at(s.Deadline), Span(s.Remaining))
+	default:
+		b.WriteString("The session does not expire.\n")
 	}
+	var use []string
 	switch {
 	case s.Keep:
-		b.WriteString("It stays when the last user logs out.\n")
+		b.WriteString("It stays when the last user logs out.")
 	case s.Held:
-		b.WriteString("It is held: it stays when the last user logs out.\n")
+		b.WriteString("It is held: it stays when the last user logs out.")
 	default:
-		fmt.Fprintf(&b, "It ends when the last user logs out. To keep it, and to extend it:\n  %s\n", hold)
+		b.WriteString("It ends when the last user logs out.")
+		use = append(use, "keep")
 	}
-	if !s.Limit.IsZero() {
+	if expires && !capped {
+		use = append(use, "extend")
+	}
+	if len(use) > 0 {
+		fmt.Fprintf(&b, " To %s it:\n  %s", strings.Join(use, " or "), hold)
+	}
+	b.WriteString("\n")
+	if !s.Limit.IsZero() && !capped {
 		fmt.Fprintf(&b, "Nothing extends it past %s.\n", at(s.Limit))
 	}
 	return b.String()
 }
 
-// Warning returns the line for a session that is about to end.
+// Warning returns the line for a session that is about to end. hold is the
+// command that touches .hold; "" where that would not help.
 func Warning(w expiry.Warn, hold string) string {
-	return fmt.Sprintf("This session ends in %s, at %s. To extend it: %s", Span(w.Remaining), at(w.Deadline), hold)
+	text := fmt.Sprintf("This session ends in %s, at %s. ", Span(w.Remaining), at(w.Deadline))
+	if hold == "" {
+		return text + "Nothing extends it."
+	}
+	return text + "To extend it: " + hold
 }
 
 // at formats an instant with its time zone.

@@ -43,8 +43,8 @@ type Config struct {
 	ID     string
 	// KeepID makes a taken id an error; otherwise another one is chosen.
 	KeepID bool
-	// Transport, which must not be nil, and Header are used for every
-	// connection.
+	// Transport and Header are used for every connection. The transport must
+	// not be nil, nor keep idle connections, which nobody would close.
 	Transport *http.Transport
 	Header    http.Header
 	// Patience is how long an unreachable server is retried before the first
@@ -114,7 +114,6 @@ func (p permanent) Unwrap() error { return p.error }
 // is nil after ctx, and otherwise a sentence on why there is no registration.
 // Call it once.
 func (l *Link) Run(ctx context.Context) error {
-	defer l.cfg.Transport.CloseIdleConnections() // what refusals left
 	defer l.clients.Wait()
 	start := time.Now()
 	for {

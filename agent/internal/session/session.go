@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -105,9 +107,13 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 
 	reason, _ := r.loop.Run(loopCtx) // its error is endLoop's
 	endLoop()
+	sentence := reason.Sentence()
+	if reason == expiry.None {
+		sentence = fmt.Sprintf("The session ended because the agent lost its place at the server: %v", linkErr)
+	}
 	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWait)
 	defer cancel()
-	if err := r.sshd.Shutdown(out, reason.Sentence()); err != nil {
+	if err := r.sshd.Shutdown(out, sentence); err != nil {
 		r.log.Warn("not all sessions ended by themselves", "err", err)
 	}
 	endLink()
@@ -115,7 +121,7 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	if reason == expiry.None {
 		return 0, linkErr
 	}
-	r.say("converge: %s\n", reason.Sentence())
+	r.say("converge: %s\n", sentence)
 	if reason.Timeout() {
 		return cfg.TimeoutExitCode, nil
 	}
@@ -136,15 +142,23 @@ type clientAddr string
 func (clientAddr) Network() string  { return "converge" }
 func (a clientAddr) String() string { return string(a) }
 
-// agentDir returns the folder of .hold and what removes it again.
+// agentDir returns the folder of .hold, by a path that is good in any working
+// folder, and what removes it again.
 func agentDir(given string) (dir string, cleanup func(), err error) {
 	if given != "" {
-		if err := os.MkdirAll(given, 0o700); err != nil {
+		dir, err := filepath.Abs(given)
+		if err == nil {
+			err = os.MkdirAll(dir, 0o700)
+		}
+		if err != nil {
 			return "", nil, fmt.Errorf("cannot make the folder of --agentdir: %w", err)
 		}
-		return given, func() {}, nil
+		return dir, func() {}, nil
 	}
-	dir, err = os.MkdirTemp("", "converge-") // 0700
+	dir, err = filepath.Abs(os.TempDir())
+	if err == nil {
+		dir, err = os.MkdirTemp(dir, "converge-") // 0700
+	}
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot make the agent's temporary folder: %w: name one with --agentdir", err)
 	}
@@ -157,12 +171,21 @@ func agentDir(given string) (dir string, cleanup func(), err error) {
 func childEnv(job []string, dir string) []string {
 	env := make([]string, 0, len(job)+2)
 	for _, entry := range job {
-		name, _, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, "CONVERGE_AGENT_") && name != "agentdir" && name != "CONVERGE_AGENTDIR" {
+		if name, _, _ := strings.Cut(entry, "="); !agentsOwn(name) {
 			env = append(env, entry)
 		}
 	}
 	return append(env, "agentdir="+dir, "CONVERGE_AGENTDIR="+dir)
+}
+
+// agentsOwn reports whether a variable is an option of the agent or set by it.
+func agentsOwn(name string) bool {
+	const options = "CONVERGE_AGENT_"
+	same := func(a, b string) bool { return a == b }
+	if runtime.GOOS == "windows" {
+		same = strings.EqualFold
+	}
+	return same(name, "agentdir") || same(name, "CONVERGE_AGENTDIR") || same(name[:min(len(name), len(options))], options)
 }
 
 // say writes to the job's log. A log that is gone is no reason to end.
@@ -194,7 +217,11 @@ func (r *run) greeting(me sshd.UserInfo) string {
 func (r *run) effect(e expiry.Effect) {
 	switch e := e.(type) {
 	case expiry.Warn:
-		text := announce.Warning(e, announce.HoldCommand)
+		hold := announce.HoldCommand
+		if r.loop.Snapshot().Reason == expiry.MaxDuration {
+			hold = "" // in vain
+		}
+		text := announce.Warning(e, hold)
 		r.say("converge: %s\n", text)
 		if !r.cfg.NoWall {
 			r.sshd.Wall(text)

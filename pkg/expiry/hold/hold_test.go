@@ -271,6 +271,22 @@ func TestOldFileReplaced(t *testing.T) {
 	}
 }
 
+// A file that came and went between two looks is reported gone if its creation
+// was noticed: Write may have made it.
+func TestCameAndWent(t *testing.T) {
+	w, err := New(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []expiry.Event
+	for _, created := range []bool{false, true, false} {
+		w.look(func(e expiry.Event) { got = append(got, e) }, created)
+	}
+	if len(got) != 1 || got[0] != expiry.HoldRemoved() {
+		t.Errorf("reports: %v", got)
+	}
+}
+
 // A file that cannot be looked at is not one that was removed.
 func TestUnreadable(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "agentdir")

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -40,8 +42,9 @@ func pages(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, "page %s %s", r.URL.Path, r.URL.EscapedPath())
 }
 
-// open serves a Front until the end of the test and returns its address.
-func open(t *testing.T, cfg Config) (*Front, string) {
+// open serves a Front until the end of the test and returns its address. The
+// hooks are called after the Front's own.
+func open(t *testing.T, cfg Config, hooks ...func(http.ConnState)) (*Front, string) {
 	t.Helper()
 	if cfg.Endpoints == nil {
 		cfg.Endpoints = endpoints{}
@@ -50,6 +53,13 @@ func open(t *testing.T, cfg Config) (*Front, string) {
 		cfg.Pages = http.HandlerFunc(pages)
 	}
 	f := New(cfg)
+	own := f.http.ConnState
+	f.http.ConnState = func(conn net.Conn, state http.ConnState) {
+		own(conn, state)
+		for _, hook := range hooks {
+			hook(state)
+		}
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -122,14 +132,15 @@ func (p *peer) answer() (*http.Response, string) {
 	return resp, string(body)
 }
 
-// ended checks that the server has closed the connection.
-func (p *peer) ended() {
+// ended waits until the server has closed the connection and returns what it
+// said before.
+func (p *peer) ended() string {
 	p.t.Helper()
-	if n, err := p.r.Read(make([]byte, 1)); n > 0 || err == nil {
-		p.t.Error("the connection goes on")
-	} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+	words, err := io.ReadAll(p.r)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		p.t.Error("the server did not end the connection")
 	}
+	return string(words)
 }
 
 // get sends a request whose target nobody cleans and returns the answer.
