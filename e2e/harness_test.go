@@ -207,7 +207,6 @@ type agent struct {
 	*process
 	id, ssh, sftp string
 	url           string // the client's
-	dir           string // its working folder
 }
 
 // identity is a key pair for the test's user.

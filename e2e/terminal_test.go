@@ -74,11 +74,11 @@ func TestTerminal(t *testing.T) {
 	screen.waitFor(`trapped`)
 	screen.tmux("resize-window", "-x", "72", "-y", "21")
 	screen.waitFor(`resized to 21 72\.`)
-	// Job control: a stopped command comes back.
+	// Job control: a stopped command gives the terminal back.
 	screen.typeLine("sleep 1000")
 	screen.tmux("send-keys", "C-z")
 	screen.waitFor(`Stopped\s+sleep 1000`)
-	screen.typeLine("kill %1; wait %1; exit 3")
+	screen.typeLine("kill -KILL %1; disown -a; exit 3")
 	screen.waitFor(`Connection to localhost closed`)
 	screen.typeLine("echo status=$?.")
 	screen.waitFor(`status=3\.`)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,10 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if len(in.Args) > 0 || len(in.Tail) > 0 {
 		return cmdline.Usagef("the server takes no argument, only options")
 	}
+	address := in.String("listen")
+	if err := checkAddress(address); err != nil {
+		return err
+	}
 	keepAlive := in.Duration("keepalive")
 	if keepAlive < time.Second || keepAlive > time.Hour {
 		return cmdline.Usagef("--keepalive is %v: it must be between a second and an hour", keepAlive)
@@ -61,10 +66,8 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	}
 	// A public URL holds for every request, so an empty one tells its path.
 	prefix := origins.Of(new(http.Request)).Prefix
-	for segment := range strings.SplitSeq(prefix, "/") {
-		if segment == "agent" || segment == "client" {
-			return cmdline.Usagef("the path of --public-url has a segment %q, which the server's own paths begin with: choose another", segment)
-		}
+	if err := checkPrefix(prefix); err != nil {
+		return err
 	}
 	pages, err := web.New(web.Config{
 		Downloads: in.String("downloads"), Static: in.String("static"), Origins: origins, Logger: log,
@@ -85,9 +88,9 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.GetCertificate}
 	}
 
-	listener, err := net.Listen("tcp", in.String("listen"))
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return cmdline.ListenError(in.String("listen"), "choose another with --listen", err)
+		return cmdline.ListenError(address, "choose another with --listen", err)
 	}
 	budget := front.NewBudget(front.FileLimit())
 	rendezvous := hub.New(hub.Config{
@@ -122,4 +125,32 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		return nil
 	})
 	return group.Wait()
+}
+
+// checkAddress refuses what net.Listen would misread: it takes an address
+// without a port for any free port.
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil && port != "" {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil || port == "" {
+		return cmdline.Usagef("the address %q of --listen is not HOST:PORT, such as 127.0.0.1:8080, or :8080 for all addresses", address)
+	}
+	return nil
+}
+
+// ownPaths are the first segments of the server's own paths.
+var ownPaths = []string{"agent", "assets", "client", "data", "docs", "healthz", "metrics", "readyz", "sessions"}
+
+// checkPrefix refuses a path of the public URL under which a request could
+// mean two things: whether the proxy in front cuts the prefix off is unknown,
+// and agents and clients find the server's root by /agent/ and /client/.
+func checkPrefix(prefix string) error {
+	for i, segment := range strings.Split(strings.TrimPrefix(prefix, "/"), "/") {
+		if segment == "agent" || segment == "client" || i == 0 && slices.Contains(ownPaths, segment) {
+			return cmdline.Usagef("the path of --public-url has the segment %q, which the server's own paths begin with: choose another", segment)
+		}
+	}
+	return nil
 }

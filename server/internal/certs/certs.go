@@ -1,11 +1,13 @@
 // Package certs gives a TLS server its certificate and follows the files that
-// it comes from, so that a renewal needs no restart.
+// it comes from, so that a renewal needs no restart. It knows nothing of what
+// is served, and makes no certificate of its own.
 package certs
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -23,15 +25,9 @@ type Pair struct {
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	stamp   [2]stamp
+	sum     [sha256.Size]byte // of the files that current was made of
 	checked time.Time
 	problem string // what was logged last about changed files
-}
-
-// stamp tells two contents of a file apart without reading it.
-type stamp struct {
-	modified time.Time
-	size     int64
 }
 
 // Load reads the pair. The error names the file and what is wrong with it. A
@@ -41,32 +37,40 @@ func Load(certFile, keyFile string, log *slog.Logger) (*Pair, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	p := &Pair{certFile: certFile, keyFile: keyFile, log: log, recheck: recheck}
-	stamps, err := p.look()
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the TLS certificate or key: %w", err)
+	if _, err := p.load(); err != nil {
+		return nil, err
 	}
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("cannot use the TLS certificate %s with the key %s: %w", certFile, keyFile, err)
-	}
-	p.current, p.stamp, p.checked = &cert, stamps, time.Now()
+	p.checked = time.Now()
 	return p, nil
 }
 
-func (p *Pair) look() (stamps [2]stamp, err error) {
-	for i, name := range []string{p.certFile, p.keyFile} {
-		var info fs.FileInfo
-		if info, err = os.Stat(name); err != nil {
-			return stamps, err
-		}
-		stamps[i] = stamp{info.ModTime(), info.Size()}
+// load reads both files and makes them the current pair if they are another
+// one than that. The caller holds the mutex or is the only one.
+func (p *Pair) load() (changed bool, err error) {
+	cert, err := os.ReadFile(p.certFile)
+	if err != nil {
+		return false, fmt.Errorf("cannot read the TLS certificate: %w", err)
 	}
-	return stamps, nil
+	key, err := os.ReadFile(p.keyFile)
+	if err != nil {
+		return false, fmt.Errorf("cannot read the TLS key: %w", err)
+	}
+	// Contents, not times: a renewal may leave size and time as they were.
+	sum := sha256.Sum256(bytes.Join([][]byte{cert, key}, []byte{0}))
+	if p.current != nil && sum == p.sum {
+		return false, nil
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return false, fmt.Errorf("cannot use the TLS certificate %s with the key %s: %w", p.certFile, p.keyFile, err)
+	}
+	p.current, p.sum = &pair, sum
+	return true, nil
 }
 
 // GetCertificate has the signature of tls.Config. It re-reads files that have
 // changed; while they do not fit together, as in the middle of a renewal, the
-// last good pair serves on.
+// last good pair serves on. It never fails.
 func (p *Pair) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,22 +78,18 @@ func (p *Pair) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return p.current, nil
 	}
 	p.checked = time.Now()
-	stamps, err := p.look()
-	if err == nil && stamps == p.stamp {
-		return p.current, nil
-	}
-	var cert tls.Certificate
-	if err == nil {
-		cert, err = tls.LoadX509KeyPair(p.certFile, p.keyFile)
-	}
-	if err != nil {
+	changed, err := p.load()
+	switch {
+	case err != nil:
 		if problem := err.Error(); problem != p.problem { // not once a second
 			p.problem = problem
-			p.log.Warn("the changed TLS certificate cannot be used: serving with the old one", "err", err)
+			p.log.Warn("serving with the old TLS certificate", "err", err)
 		}
-		return p.current, nil
+	case changed:
+		p.log.Info("TLS certificate reloaded", "file", p.certFile)
+		p.problem = ""
+	default:
+		p.problem = ""
 	}
-	p.current, p.stamp, p.problem = &cert, stamps, ""
-	p.log.Info("TLS certificate reloaded", "file", p.certFile)
 	return p.current, nil
 }

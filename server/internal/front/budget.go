@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"time"
 )
 
 // Budget counts the connections of the process against its limit of open
@@ -13,13 +12,16 @@ import (
 // concurrently.
 type Budget struct {
 	open atomic.Int64
-	// soft is where new sessions are refused, hard where new connections are
-	// closed unheard; 0 is no limit.
-	soft, hard int64
+	// soft is where new sessions are refused, hard where every newcomer is,
+	// most where newcomers wait until another one has been turned away; 0 is
+	// no limit.
+	soft, hard, most int64
+	freed            chan struct{} // holds one token if open has sunk; may be nil
 }
 
-// reserve is how many descriptors are kept for everything that is not a
-// connection: listeners, files of the pages, the poller.
+// reserve is how many descriptors are kept beyond the hard limit: one half to
+// turn newcomers away, the other for everything that is no connection, such
+// as listeners, files of the pages, the poller.
 const reserve = 32
 
 // NewBudget makes a budget for a limit of open files; 0 means no limit.
@@ -28,49 +30,47 @@ func NewBudget(files uint64) *Budget {
 		return &Budget{}
 	}
 	limit := int64(min(files, 1<<40))
-	hard := limit - min(reserve, limit/2)
-	return &Budget{hard: hard, soft: hard - hard/8}
+	kept := min(reserve, limit/2)
+	hard := limit - kept
+	return &Budget{hard: hard, soft: hard - hard/8, most: hard + kept/2, freed: make(chan struct{}, 1)}
 }
 
 // Opened counts a connection in that net/http does not see any more.
 func (b *Budget) Opened() { b.open.Add(1) }
 
 // Closed counts it out.
-func (b *Budget) Closed() { b.open.Add(-1) }
+func (b *Budget) Closed() {
+	b.open.Add(-1)
+	select {
+	case b.freed <- struct{}{}:
+	default:
+	}
+}
 
 // connState is for http.Server.ConnState.
 func (b *Budget) connState(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		b.open.Add(1)
+		b.Opened()
 	case http.StateClosed, http.StateHijacked:
-		b.open.Add(-1)
+		b.Closed()
 	}
 }
 
 // spent reports whether a new session must be refused.
 func (b *Budget) spent() bool { return b.soft > 0 && b.open.Load() > b.soft }
 
-// listener closes connections beyond the hard limit as soon as they come.
-type listener struct {
-	net.Listener
-	budget *Budget
-	plain  bool // no TLS: words can be said
-}
+// full reports whether every newcomer must be turned away.
+func (b *Budget) full() bool { return b.hard > 0 && b.open.Load() >= b.hard }
 
-const fullAnswer = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nRetry-After: 5\r\n\r\n" + fullText + "\n"
-
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil || l.budget.hard == 0 || l.budget.open.Load() < l.budget.hard {
-			return conn, err
+// wait returns when there is room to turn one more away, or when done is
+// closed. There may be one caller at a time.
+func (b *Budget) wait(done <-chan struct{}) {
+	for b.most > 0 && b.open.Load() >= b.most {
+		select {
+		case <-b.freed:
+		case <-done:
+			return
 		}
-		if l.plain {
-			// A fresh socket has room for it: this does not wait.
-			_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
-			_, _ = conn.Write([]byte(fullAnswer))
-		}
-		_ = conn.Close()
 	}
 }

@@ -23,6 +23,7 @@ import (
 // Limits of a request.
 const (
 	headerWait = 10 * time.Second
+	turnWait   = 5 * time.Second
 	idleWait   = 60 * time.Second
 	// answerWait bounds a page or download: 8 MiB at 14 KiB/s.
 	answerWait = 10 * time.Minute
@@ -58,6 +59,9 @@ type Config struct {
 	TLS *tls.Config
 	// HeaderWait bounds the sending of a request's header; 0 is 10 s.
 	HeaderWait time.Duration
+	// TurnWait bounds the whole life of a connection that comes when there is
+	// no room for it; 0 is 5 s.
+	TurnWait time.Duration
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -80,6 +84,9 @@ func New(cfg Config) *Front {
 	if cfg.HeaderWait == 0 {
 		cfg.HeaderWait = headerWait
 	}
+	if cfg.TurnWait == 0 {
+		cfg.TurnWait = turnWait
+	}
 	f := &Front{cfg: cfg}
 	f.http = &http.Server{
 		Handler:           f,
@@ -89,6 +96,7 @@ func New(cfg Config) *Front {
 		IdleTimeout:       idleWait,
 		MaxHeaderBytes:    maxHeader,
 		ConnState:         cfg.Budget.connState,
+		ConnContext:       connContext,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		// RFC 6455 upgrades HTTP/1.1; with HTTP/2 a client would have to know
 		// RFC 8441.
@@ -101,7 +109,7 @@ func New(cfg Config) *Front {
 
 // Serve answers requests until Shutdown; it then returns nil.
 func (f *Front) Serve(l net.Listener) error {
-	l = &listener{Listener: l, budget: f.cfg.Budget, plain: f.cfg.TLS == nil}
+	l = newListener(l, f.cfg.Budget, f.cfg.TurnWait)
 	var err error
 	if f.cfg.TLS != nil {
 		err = f.http.ServeTLS(l, "", "")
@@ -130,6 +138,10 @@ func (f *Front) Shutdown(ctx context.Context) error {
 // clients and curl do not follow.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
+	turned := r.Context().Value(turnedKey{}) != nil
+	if turned {
+		w.Header().Set("Connection", "close")
+	}
 	if !plain(path) {
 		refuse(w, http.StatusBadRequest, pathText)
 		return
@@ -141,8 +153,10 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch {
-	case path == "/healthz":
+	case path == "/healthz": // a server that is full is alive
 		text(w, "ok")
+	case turned:
+		refuseFull(w)
 	case path == "/readyz":
 		if !f.ready.Load() {
 			refuse(w, http.StatusServiceUnavailable, "the server is ending")
@@ -218,9 +232,7 @@ func (f *Front) endpoint(w http.ResponseWriter, r *http.Request, id string, serv
 	}
 	// A dial-back completes a session that has been let in.
 	if r.URL.Path != rendezvous.DataPath && f.cfg.Budget.spent() {
-		w.Header().Set("Connection", "close")
-		w.Header().Set("Retry-After", "5")
-		refuse(w, http.StatusServiceUnavailable, fullText)
+		refuseFull(w)
 		return
 	}
 	serve(w, r, id)
@@ -238,6 +250,12 @@ func (f *Front) sameOrigin(r *http.Request, origin string) bool {
 		host = f.cfg.HostOf(r)
 	}
 	return strings.EqualFold(u.Host, host)
+}
+
+func refuseFull(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Retry-After", "5")
+	refuse(w, http.StatusServiceUnavailable, fullText)
 }
 
 func refuse(w http.ResponseWriter, status int, sentence string) {

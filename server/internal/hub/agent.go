@@ -62,13 +62,13 @@ func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	defer h.wg.Done()
+	h.cfg.Opened()
+	defer h.cfg.Closed()
 	conn, err := wsconn.Accept(w, r, wsconn.Options{MaxMessage: rendezvous.MaxMessage + 2, KeepAlive: h.cfg.KeepAlive})
 	if err != nil {
 		h.log.Warn("agent's handshake failed", "id", id, "err", err)
 		return
 	}
-	h.cfg.Opened()
-	defer h.cfg.Closed()
 	a := &agent{id: id, conn: conn, gone: make(chan struct{}), wait: h.sendWait}
 	log := h.log.With("id", id, "remote", h.cfg.RemoteOf(r))
 

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -292,11 +293,11 @@ func TestEarlyHello(t *testing.T) {
 	}
 	_, r := f.raw(handshake(f, "/agent/job", nil) + masked(ws.OpBinary, hello.String()))
 	wantAnswer(t, r, http.StatusSwitchingProtocols)
-	got, err := ws.ReadFrame(r)
+	_, payload, err := readFrame(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := rendezvous.Receive(strings.NewReader(string(got.Payload))); err != nil || m.Challenge == nil {
+	if m, err := rendezvous.Receive(bytes.NewReader(payload)); err != nil || m.Challenge == nil {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

@@ -243,12 +243,12 @@ func payload(t *testing.T, r io.Reader, n int) string {
 	t.Helper()
 	var got []byte
 	for len(got) < n {
-		next, err := ws.ReadFrame(r)
+		opcode, next, err := readFrame(r)
 		if err != nil {
 			t.Fatalf("after %d bytes: %v", len(got), err)
 		}
-		if next.Header.OpCode == ws.OpBinary {
-			got = append(got, next.Payload...)
+		if opcode == ws.OpBinary {
+			got = append(got, next...)
 		}
 	}
 	return string(got)

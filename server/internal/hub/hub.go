@@ -41,8 +41,9 @@ type Config struct {
 	// RemoteOf names a requester's address, for logs and for the agent; nil
 	// takes it from the request.
 	RemoteOf func(*http.Request) string
-	// Opened and Closed are called for each connection that the hub takes
-	// over from net/http and for its end; they may be nil.
+	// Opened and Closed are called for each connection just before the hub
+	// takes it over from net/http, so that it is counted at all times, and at
+	// its end; they may be nil.
 	Opened, Closed func()
 	// Logger may be nil.
 	Logger *slog.Logger
@@ -127,6 +128,8 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 }
 
+var errEnding = errors.New("the server is ending: try again in a moment")
+
 // enter counts a handler in and reports whether the hub still takes work.
 func (h *Hub) enter() bool {
 	h.mu.Lock()
@@ -154,7 +157,7 @@ func (h *Hub) admit(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	if !h.enter() {
-		refuse(w, http.StatusServiceUnavailable, "the server is ending: try again in a moment")
+		refuse(w, http.StatusServiceUnavailable, errEnding.Error())
 		return false
 	}
 	return true
@@ -183,14 +186,14 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	defer h.cfg.Closed() // the data connection, which Relay or we close
+	h.cfg.Opened()
+	defer h.cfg.Closed()
 	client, err := frame.Accept(w, r)
 	if err != nil {
 		_ = data.Conn.Close()
 		log.Warn("client's handshake failed", "err", err)
 		return
 	}
-	h.cfg.Opened()
-	defer h.cfg.Closed()
 	log.Info("client connected")
 	start := time.Now()
 	stats := frame.Relay(h.ctx, client, data, frame.Options{Ping: h.cfg.KeepAlive})
@@ -210,7 +213,8 @@ func (h *Hub) call(ctx context.Context, a *agent, number uint64, remote string) 
 	status := http.StatusBadGateway
 	err := a.send(rendezvous.Message{Dial: &rendezvous.Dial{Client: number, Token: v.token, Remote: remote}})
 	if err != nil {
-		err = fmt.Errorf("the agent cannot be reached: %w", err)
+		h.log.Warn("cannot tell an agent of a client", "id", a.id, "client", number, "err", err)
+		err = errors.New("the agent cannot be reached: its connection has just broken")
 	} else {
 		select {
 		case got := <-v.answer:
@@ -222,8 +226,10 @@ func (h *Hub) call(ctx context.Context, a *agent, number uint64, remote string) 
 		case <-ctx.Done():
 			err = errors.New("the client went away")
 		case <-h.ctx.Done():
-			status, err = http.StatusServiceUnavailable, errors.New("the server is ending: try again in a moment")
 		}
+	}
+	if h.ctx.Err() != nil { // whatever else it brought about
+		status, err = http.StatusServiceUnavailable, errEnding
 	}
 	if !h.take(number, v) {
 		// The agent's connection is on its way to us: there is no turning
@@ -261,12 +267,13 @@ func (h *Hub) ServeData(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "nobody waits for this connection: the client may have given up")
 		return
 	}
+	h.cfg.Opened()
 	data, err := frame.Accept(w, r)
 	if err != nil {
+		h.cfg.Closed()
 		h.log.Warn("agent's data handshake failed", "client", number, "err", err)
 		v.answer <- answer{err: errors.New("the agent's connection failed")}
 		return
 	}
-	h.cfg.Opened()
 	v.answer <- answer{data: data}
 }

@@ -274,18 +274,32 @@ func masked(op ws.OpCode, payload string) string {
 	return string(ws.MustCompileFrame(ws.MaskFrame(ws.NewFrame(op, true, []byte(payload)))))
 }
 
+// readFrame reads one frame as a server sends it: without a mask.
+func readFrame(r io.Reader) (ws.OpCode, []byte, error) {
+	header, err := ws.ReadHeader(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	if header.Masked || header.Length > 1<<20 {
+		return 0, nil, fmt.Errorf("a frame that no server sends: %+v", header)
+	}
+	payload := make([]byte, header.Length)
+	_, err = io.ReadFull(r, payload)
+	return header.OpCode, payload, err
+}
+
 // wantClose reads frames until a close frame and checks its code.
 func wantClose(t *testing.T, r io.Reader, code int) {
 	t.Helper()
 	for {
-		got, err := ws.ReadFrame(r)
+		opcode, payload, err := readFrame(r)
 		if err != nil {
 			t.Fatalf("no close frame with %d: %v", code, err)
 		}
-		if got.Header.OpCode != ws.OpClose {
+		if opcode != ws.OpClose {
 			continue
 		}
-		if status, reason := ws.ParseCloseFrameData(got.Payload); int(status) != code {
+		if status, reason := ws.ParseCloseFrameData(payload); int(status) != code {
 			t.Errorf("close code %d %q, want %d", status, reason, code)
 		}
 		return

@@ -3,6 +3,7 @@ package registry
 import (
 	"crypto/ed25519"
 	"errors"
+	"sync"
 	"testing"
 )
 
@@ -46,5 +47,163 @@ func TestMemory(t *testing.T) {
 	}
 	if _, _, err := r.Register("job", other, "stranger"); err != nil {
 		t.Errorf("a free id is refused: %v", err)
+	}
+}
+
+// TestIDsAreApart: nothing is folded, and one holder may have several ids.
+func TestIDsAreApart(t *testing.T) {
+	r := NewMemory[int]()
+	ids := []string{"job", "Job", "job/", "job/a", "a/job", "job.", "jo", ""}
+	for i, id := range ids {
+		if _, displaced, err := r.Register(id, newKey(t), i); displaced || err != nil {
+			t.Errorf("%q: displaced %v, %v", id, displaced, err)
+		}
+	}
+	for i, id := range ids {
+		if got, ok := r.Lookup(id); got != i || !ok {
+			t.Errorf("%q is held by %d, %v", id, got, ok)
+		}
+	}
+	if !r.Remove("job", 0) {
+		t.Error("the holder could not free its id")
+	}
+	for i, id := range ids[1:] {
+		if got, ok := r.Lookup(id); got != i+1 || !ok {
+			t.Errorf("after another id was freed, %q is held by %d, %v", id, got, ok)
+		}
+	}
+
+	key := newKey(t)
+	for _, id := range []string{"one", "two"} {
+		if _, displaced, err := r.Register(id, key, 100); displaced || err != nil {
+			t.Errorf("%q under the same key: displaced %v, %v", id, displaced, err)
+		}
+	}
+	if r.Remove("one", 100); !holds(r, "two", 100) {
+		t.Error("freeing one id freed the other")
+	}
+}
+
+func holds(r *Memory[int], id string, a int) bool {
+	got, ok := r.Lookup(id)
+	return ok && got == a
+}
+
+// TestRemove frees only what is held, and only once.
+func TestRemove(t *testing.T) {
+	r := NewMemory[int]()
+	if r.Remove("job", 0) {
+		t.Error("an id that nobody holds was freed")
+	}
+	if _, _, err := r.Register("job", newKey(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	if r.Remove("job", 0) || r.Remove("other", 1) {
+		t.Error("somebody else's id was freed")
+	}
+	if !r.Remove("job", 1) || r.Remove("job", 1) {
+		t.Error("an id is freed once")
+	}
+	if got, ok := r.Lookup("job"); got != 0 || ok {
+		t.Errorf("a free id is held by %d, %v", got, ok)
+	}
+}
+
+// TestReturnKeepsTheKey: who comes back takes nothing from the key's owner,
+// and an attempt that failed leaves none behind.
+func TestReturnKeepsTheKey(t *testing.T) {
+	r := NewMemory[int]()
+	mine, other := newKey(t), newKey(t)
+	for a := range 3 {
+		if _, _, err := r.Register("job", mine, a); err != nil {
+			t.Fatal(err)
+		}
+		if _, displaced, err := r.Register("job", other, 100); displaced || !errors.Is(err, ErrTaken) {
+			t.Errorf("a stranger after return %d: displaced %v, %v", a, displaced, err)
+		}
+		if r.Remove("job", 100) {
+			t.Error("a stranger freed the id")
+		}
+	}
+	if !holds(r, "job", 2) {
+		t.Error("the last to come back does not hold the id")
+	}
+	if _, displaced, err := r.Register("job", mine, 2); !displaced || err != nil {
+		t.Errorf("the holder once more: displaced %v, %v", displaced, err)
+	}
+}
+
+// TestConcurrentStrangers: of many with keys of their own one gets the id.
+func TestConcurrentStrangers(t *testing.T) {
+	const strangers = 32
+	r := NewMemory[int]()
+	var (
+		all  sync.WaitGroup
+		mu   sync.Mutex
+		won  []int
+		keys = make([]ed25519.PublicKey, strangers)
+	)
+	for a := range keys {
+		keys[a] = newKey(t)
+	}
+	for a := range strangers {
+		all.Go(func() {
+			switch _, displaced, err := r.Register("job", keys[a], a); {
+			case displaced || err != nil && !errors.Is(err, ErrTaken):
+				t.Errorf("displaced %v, %v", displaced, err)
+			case err == nil:
+				mu.Lock()
+				defer mu.Unlock()
+				won = append(won, a)
+			}
+		})
+	}
+	all.Wait()
+	if len(won) != 1 || !holds(r, "job", won[0]) {
+		t.Errorf("%v got the id", won)
+	}
+}
+
+// TestConcurrentReturns: of those who register under one key and leave again,
+// each is displaced or leaves by itself, exactly one of the two, and none stays.
+func TestConcurrentReturns(t *testing.T) {
+	const returns = 200
+	r := NewMemory[int]()
+	key := newKey(t)
+	var (
+		all  sync.WaitGroup
+		mu   sync.Mutex
+		ends = make(map[int]int)
+	)
+	end := func(a int) {
+		mu.Lock()
+		defer mu.Unlock()
+		ends[a]++
+	}
+	for a := range returns {
+		all.Go(func() {
+			old, displaced, err := r.Register("job", key, a)
+			if err != nil {
+				t.Error(err)
+			}
+			if displaced {
+				end(old)
+			}
+			if _, ok := r.Lookup("other"); ok {
+				t.Error("an id that nobody registered is held")
+			}
+			if r.Remove("job", a) {
+				end(a)
+			}
+		})
+	}
+	all.Wait()
+	for a := range returns {
+		if ends[a] != 1 {
+			t.Errorf("agent %d ended %d times", a, ends[a])
+		}
+	}
+	if _, ok := r.Lookup("job"); ok {
+		t.Error("somebody is left")
 	}
 }

@@ -153,6 +153,8 @@ func (d *downloads) serveSums(w http.ResponseWriter, r *http.Request) {
 // if it is simply not there.
 func (d *downloads) refuse(w http.ResponseWriter, err error, notThere string) {
 	switch {
+	case noRoom(err):
+		refuseNoRoom(w)
 	case errors.Is(err, errChanging):
 		w.Header().Set("Retry-After", "2")
 		refuse(w, http.StatusServiceUnavailable, "The file is just being replaced; try again in a moment.")
@@ -209,7 +211,10 @@ func (d *downloads) open(ctx context.Context, t target) (*os.File, fs.FileInfo, 
 	f, info, err := openRegular(d.dir, t.file())
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			d.log.Warn("download not offered", "file", t.file(), "error", err)
+			d.log.Warn("download not offered", "file", t.file(), "err", err)
+		}
+		if noRoom(err) {
+			return nil, nil, "", err
 		}
 		return nil, nil, "", errNotOffered
 	}
@@ -217,7 +222,7 @@ func (d *downloads) open(ctx context.Context, t target) (*os.File, fs.FileInfo, 
 	if err != nil {
 		f.Close()
 		if errors.Is(err, errUnreadable) {
-			d.log.Error("download unreadable", "file", t.file(), "error", err)
+			d.log.Error("download unreadable", "file", t.file(), "err", err)
 		}
 		return nil, nil, "", err
 	}

@@ -53,14 +53,14 @@ func (c cell) Short() string { return c.Sum[:12] }
 
 func (h *Handler) serveHome(w http.ResponseWriter, r *http.Request) {
 	offers, err := h.downloads.list(r.Context())
-	if r.Context().Err() != nil {
+	if r.Context().Err() != nil || noRoom(err) {
 		h.downloads.refuse(w, err, "")
 		return
 	}
 	// A file that cannot be read now is shown as missing; open has logged it.
 	var page strings.Builder
 	if err := homeTemplate.Execute(&page, newHome(h.origins.Of(r), h.newID(), offers)); err != nil {
-		h.log.Error("home page not served", "error", err)
+		h.log.Error("home page not served", "err", err)
 		refuse(w, http.StatusInternalServerError, "The home page cannot be shown; the server's log says why.")
 		return
 	}

@@ -31,7 +31,11 @@ func (h *Handler) serveStatic(w http.ResponseWriter, r *http.Request) {
 	f, info, err := openRegular(h.static, name)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotRegular) {
-			h.log.Warn("static file not served", "file", name, "error", err)
+			h.log.Warn("static file not served", "file", name, "err", err)
+		}
+		if noRoom(err) {
+			refuseNoRoom(w)
+			return
 		}
 		refuseNotFound(w)
 		return
@@ -44,7 +48,11 @@ func (h *Handler) serveStatic(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) serveIndex(w http.ResponseWriter, r *http.Request) {
 	page, err := h.readIndex()
 	if err != nil {
-		h.log.Error("home page not served", "folder", h.static, "error", err)
+		h.log.Error("home page not served", "folder", h.static, "err", err)
+		if noRoom(err) {
+			refuseNoRoom(w)
+			return
+		}
 		refuse(w, http.StatusInternalServerError, "The home page cannot be read; the server's log says why.")
 		return
 	}

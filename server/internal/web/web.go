@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -100,26 +101,44 @@ func New(cfg Config) (*Handler, error) {
 	return h, nil
 }
 
-// folder returns dir as an absolute path after a check that it is a folder.
+// folder returns dir as an absolute path after a check that it is a folder
+// that can be opened.
 func folder(what, dir string) (string, error) {
 	if dir == "" {
 		return "", nil
 	}
-	info, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("open the %s folder %q: it does not exist; make it, or leave the option out", what, dir)
-	case err != nil:
-		return "", fmt.Errorf("open the %s folder %q: %w", what, dir, err)
-	case !info.IsDir():
-		return "", fmt.Errorf("open the %s folder %q: it is not a folder; name the folder that holds the files", what, dir)
+	bad := func(err error, hint string) (string, error) {
+		return "", fmt.Errorf("open the %s folder %q: %w%s", what, dir, err, hint)
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return "", fmt.Errorf("open the %s folder %q: %w", what, dir, err)
+		return bad(err, "")
+	}
+	info, err := os.Stat(abs)
+	if err == nil && !info.IsDir() {
+		return bad(errNotFolder, "; name the folder that holds the files")
+	}
+	if err == nil {
+		var root *os.Root
+		if root, err = os.OpenRoot(abs); err == nil { // as each request will
+			err = root.Close()
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return bad(errNoFolder, "; make it, or leave the option out")
+	case errors.Is(err, fs.ErrPermission):
+		return bad(err, "; the server's user must be allowed to read it")
+	case err != nil:
+		return bad(err, "")
 	}
 	return abs, nil
 }
+
+var (
+	errNoFolder  = errors.New("it does not exist")
+	errNotFolder = errors.New("it is not a folder")
+)
 
 // ServeHTTP answers GET and HEAD for the home page, the downloads under /docs/
 // and the page's files. It never redirects, and it takes paths without the
@@ -157,6 +176,17 @@ func refuse(w http.ResponseWriter, status int, sentence string) {
 	w.WriteHeader(status)
 	// A requester that has gone away is no concern of ours.
 	_, _ = io.WriteString(w, sentence+"\n")
+}
+
+// noRoom reports whether a file could not be opened because too many are open
+// already: that is over in a moment, and no reason to call the file missing.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+func refuseNoRoom(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "5")
+	refuse(w, http.StatusServiceUnavailable, "The server has no room for more open files; try again in a moment.")
 }
 
 func refuseNotFound(w http.ResponseWriter) {
