@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path"
 	"regexp"
 	"strings"
 	"syscall"
@@ -89,6 +90,15 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 			return cmdline.Usagef("--wsproxy and --ssh-option must not be empty, nor hold control characters: they become part of a line to paste")
 		}
 	}
+	for _, pattern := range in.StringSlice("accept-env") {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return cmdline.Usagef("--accept-env is %q: give the name of a variable, with * for any letters", pattern)
+		}
+	}
+	files, literals := in.StringSlice("authorized-keys"), in.StringSlice("authorized-key")
+	if _, err := keys.NewSet(nil, literals, nil); err != nil {
+		return cmdline.Usagef("--authorized-key: %v; a file of keys is for --authorized-keys", err)
+	}
 	timing, exitCode, err := timings(in)
 	if err != nil {
 		return err
@@ -112,7 +122,6 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if warning := keys.Exposed(in.String("host-key")); warning != "" {
 		log.Warn(warning)
 	}
-	files, literals := in.StringSlice("authorized-keys"), in.StringSlice("authorized-key")
 	allowed, err := keys.NewSet(files, literals, log)
 	if err != nil {
 		return err

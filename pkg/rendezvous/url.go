@@ -96,13 +96,13 @@ func CheckURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		// The parser's own text quotes the URL, which may hold a password.
-		return nil, fmt.Errorf("the URL cannot be parsed: it must look like ws://HOST/client/ID")
+		return nil, fmt.Errorf("the URL cannot be parsed: it must look like ws://HOST/PATH")
 	}
 	switch {
 	case u.Scheme != "ws" && u.Scheme != "wss":
 		return nil, fmt.Errorf("the URL's scheme is %q: it must be ws or wss", u.Scheme)
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("the URL has no host: it must look like %s://HOST/client/ID", u.Scheme)
+		return nil, fmt.Errorf("the URL has no host: it must look like %s://HOST/PATH", u.Scheme)
 	case u.User != nil:
 		return nil, fmt.Errorf("the URL holds a user name or password: use --header @FILE for credentials")
 	case u.Fragment != "" || u.RawFragment != "":

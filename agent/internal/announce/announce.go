@@ -87,10 +87,14 @@ func plainWord(s string) bool {
 }
 
 // shellWord quotes a word, if needed, for the shell by which ssh runs a
-// ProxyCommand.
+// ProxyCommand. ssh counts the command's quotes too, and to it a backslash in
+// single quotes is not just another character; in double ones both agree.
 func shellWord(s string) string {
-	if plainWord(s) {
+	switch {
+	case plainWord(s):
 		return s
+	case strings.Contains(s, `\`):
+		return doubleQuote(s)
 	}
 	return singleQuote(s)
 }
@@ -119,6 +123,10 @@ func quote(s string) string {
 	if strings.Contains(s, "!") {
 		return singleQuote(s)
 	}
+	return doubleQuote(s)
+}
+
+func doubleQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(s) + `"`
 }
 

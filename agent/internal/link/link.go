@@ -125,6 +125,9 @@ func (l *Link) Run(ctx context.Context) error {
 		case registered:
 			l.log.Warn("connection to the server lost: connecting again", "err", err)
 		case errors.As(err, &final):
+			if l.ever {
+				l.log.Warn("the place at the server is lost: whoever is connected may stay, nobody new comes", "err", final.error)
+			}
 			return final.error
 		case !l.ever && (transport.Permanent(err) || time.Since(start) >= l.cfg.Patience):
 			return err

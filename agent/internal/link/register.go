@@ -73,7 +73,7 @@ func (l *Link) tryRegister(ctx context.Context) (*wsconn.Conn, error) {
 // introduce goes through the messages of a registration.
 func (l *Link) introduce(conn *wsconn.Conn) error {
 	public, _ := l.key.Public().(ed25519.PublicKey)
-	err := rendezvous.Send(conn, rendezvous.Message{Hello: &rendezvous.Hello{
+	err := say(conn, rendezvous.Message{Hello: &rendezvous.Hello{
 		Version: rendezvous.Version, MinVersion: rendezvous.MinVersion,
 		Key: public, Software: l.cfg.Software, Meta: l.cfg.Meta,
 	}})
@@ -90,7 +90,7 @@ func (l *Link) introduce(conn *wsconn.Conn) error {
 	if v := m.Challenge.Version; v < rendezvous.MinVersion || v > rendezvous.Version {
 		return permanent{fmt.Errorf("the server chose protocol version %d, which this agent does not speak: download the agent from the server again", v)}
 	}
-	if err := rendezvous.Send(conn, rendezvous.Message{Proof: rendezvous.Prove(l.key, m.Challenge.Nonce, l.id)}); err != nil {
+	if err := say(conn, rendezvous.Message{Proof: rendezvous.Prove(l.key, m.Challenge.Nonce, l.id)}); err != nil {
 		return err
 	}
 	m, err = expect(conn)
@@ -103,9 +103,26 @@ func (l *Link) introduce(conn *wsconn.Conn) error {
 	return nil
 }
 
-// expect receives a message and turns a refusal into an error.
+// say sends a message. What the server said before it hung up explains better
+// than the failed write why that cannot be sent.
+func say(conn *wsconn.Conn, m rendezvous.Message) error {
+	err := rendezvous.Send(conn, m)
+	if err == nil {
+		return nil
+	}
+	if _, why := expect(conn); why != nil {
+		return why
+	}
+	return err
+}
+
+// expect receives a message and turns a refusal into an error. Those that this
+// version does not know are skipped; the connection's deadline bounds them.
 func expect(conn *wsconn.Conn) (rendezvous.Message, error) {
 	m, err := rendezvous.Receive(conn)
+	for err == nil && m == (rendezvous.Message{}) {
+		m, err = rendezvous.Receive(conn)
+	}
 	if err == nil && m.Refused != nil {
 		return m, refusal(m.Refused)
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,6 +31,7 @@ type Server struct {
 	// Address is where agents find it.
 	Address rendezvous.Server
 
+	raw      *recorded
 	controls chan *Control
 	data     chan *Data
 
@@ -56,17 +58,24 @@ type Data struct {
 }
 
 // New starts a server on a loopback port. End stops it.
-func New() *Server { return start(false) }
+func New() *Server { return start(false, nil) }
 
 // NewTLS starts one that speaks TLS with a certificate that nobody trusts.
-func NewTLS() *Server { return start(true) }
+func NewTLS() *Server { return start(true, nil) }
 
-func start(secure bool) *Server {
+// start serves on l, or on a loopback port where that is nil.
+func start(secure bool, l net.Listener) *Server {
 	s := &Server{
 		controls: make(chan *Control, 16), data: make(chan *Data, 16),
 		open: make(map[io.Closer]struct{}),
 	}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	if l != nil {
+		_ = s.Listener.Close()
+		s.Listener = l
+	}
+	s.raw = &recorded{Listener: s.Listener}
+	s.Listener = s.raw
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that agents break off
 	if secure {
 		s.StartTLS()
@@ -181,12 +190,31 @@ func (s *Server) Visit(ctx context.Context, c *Control, remote string) (*Data, e
 	return data, err
 }
 
-// Say sends a message.
+// Say sends a message. An agent that hangs up upon it may be faster than the
+// return of the write, which is no error.
 func (c *Control) Say(m rendezvous.Message) error {
 	if err := c.SetWriteDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
-	return rendezvous.Send(c, m)
+	return unlessGone(rendezvous.Send(c, m))
+}
+
+// SayRaw is Say for bytes that need not be a message.
+func (c *Control) SayRaw(p []byte) error {
+	if err := c.SetWriteDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
+	_, err := c.Write(p)
+	return unlessGone(err)
+}
+
+// unlessGone leaves out errors of a connection that has ended.
+func unlessGone(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && !op.Timeout() {
+		return nil
+	}
+	return err
 }
 
 // Hear receives the agent's next message.

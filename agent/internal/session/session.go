@@ -4,6 +4,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -54,13 +55,16 @@ type run struct {
 	sshd *sshd.Server
 
 	mu sync.Mutex // serialises Out
+
+	phaseMu sync.Mutex
+	phase   chan struct{} // closed, and replaced, at each change of the phase
 }
 
 // Run lets people in until the session ends, and returns the exit code. ctx is
 // the process's: its end is a signal to stop. The error, if any, is a sentence
 // on why nobody can be let in.
 func Run(ctx context.Context, cfg Config) (code int, err error) {
-	r := &run{cfg: cfg, log: cfg.Logger}
+	r := &run{cfg: cfg, log: cfg.Logger, phase: make(chan struct{})}
 	dir, cleanup, err := agentDir(cfg.AgentDir)
 	if err != nil {
 		return 0, err
@@ -93,39 +97,40 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	// over; the SSH sessions, which tell their users; the link, which says
 	// goodbye to the server.
 	defer context.AfterFunc(ctx, func() { r.loop.Send(expiry.Signal()) })()
-	linkCtx, endLink := context.WithCancel(context.WithoutCancel(ctx))
+	process := context.WithoutCancel(ctx)
+	linkCtx, endLink := context.WithCancel(process)
 	defer endLink()
-	loopCtx, endLoop := context.WithCancel(context.WithoutCancel(ctx))
-	defer endLoop()
+	watchCtx, endWatch := context.WithCancel(process)
+	defer endWatch()
 	var parts sync.WaitGroup
 	var linkErr error
 	parts.Go(func() {
-		linkErr = connection.Run(linkCtx)
-		endLoop() // without a link nobody can come
+		// A link that has failed returns when its last client has gone, so that
+		// who is in may stay; after that nobody can come. The machine has heard
+		// of that client's logout before: where it is the end, that counts.
+		if linkErr = connection.Run(linkCtx); linkErr != nil {
+			r.loop.Send(expiry.Signal())
+		}
 	})
-	parts.Go(func() { watcher.Run(loopCtx, r.loop.Send) })
+	parts.Go(func() { watcher.Run(watchCtx, r.loop.Send) })
 
-	reason, _ := r.loop.Run(loopCtx) // its error is endLoop's
-	endLoop()
-	sentence := reason.Sentence()
-	if reason == expiry.None {
-		sentence = fmt.Sprintf("The session ended because the agent lost its place at the server: %v", linkErr)
-	}
-	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWait)
+	reason, err := r.loop.Run(process)
+	endWatch()
+	out, cancel := context.WithTimeout(process, endWait)
 	defer cancel()
-	if err := r.sshd.Shutdown(out, sentence); err != nil {
+	if err := r.sshd.Shutdown(out, reason.Sentence()); err != nil {
 		r.log.Warn("not all sessions ended by themselves", "err", err)
 	}
 	endLink()
 	parts.Wait()
-	if reason == expiry.None {
+	if reason == expiry.Signalled && linkErr != nil {
 		return 0, linkErr
 	}
-	r.say("converge: %s\n", sentence)
+	r.say("converge: %s\n", reason.Sentence())
 	if reason.Timeout() {
 		return cfg.TimeoutExitCode, nil
 	}
-	return 0, nil
+	return 0, err
 }
 
 // visitor is a client's connection with the client's own address.
@@ -135,7 +140,9 @@ type visitor struct {
 }
 
 // RemoteAddr is where the client came from, as the server saw it.
-func (v visitor) RemoteAddr() net.Addr { return clientAddr(v.remote) }
+func (v visitor) RemoteAddr() net.Addr {
+	return clientAddr(cmp.Or(v.remote, "an unknown address"))
+}
 
 type clientAddr string
 
@@ -151,7 +158,7 @@ func agentDir(given string) (dir string, cleanup func(), err error) {
 			err = os.MkdirAll(dir, 0o700)
 		}
 		if err != nil {
-			return "", nil, fmt.Errorf("cannot make the folder of --agentdir: %w", err)
+			return "", nil, fmt.Errorf("cannot make the folder of --agentdir: %w: name one that can be made, or that is there", err)
 		}
 		return dir, func() {}, nil
 	}
@@ -210,7 +217,26 @@ func (r *run) greeting(me sshd.UserInfo) string {
 			others = append(others, fmt.Sprintf("%s from %s, since %s", u.User, u.Remote, u.Since.Format("15:04:05")))
 		}
 	}
-	return announce.Greeting(r.loop.Snapshot(), others, announce.HoldCommand)
+	return announce.Greeting(r.status(), others, announce.HoldCommand)
+}
+
+// status is how the session stands while a shell is open. The events of that
+// shell may be on their way still, and what they put off (the end of the
+// grace, or of the wait for the first login) must not be told as the end.
+func (r *run) status() expiry.Status {
+	for {
+		r.phaseMu.Lock()
+		changed := r.phase
+		r.phaseMu.Unlock()
+		if s := r.loop.Snapshot(); s.Phase == expiry.Active {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-r.loop.Done():
+			return r.loop.Snapshot()
+		}
+	}
 }
 
 // effect carries out what the expiry machine decided.
@@ -228,6 +254,10 @@ func (r *run) effect(e expiry.Effect) {
 		}
 	case expiry.PhaseChanged:
 		r.log.Debug("phase", "from", e.From.String(), "to", e.To.String())
+		r.phaseMu.Lock()
+		close(r.phase)
+		r.phase = make(chan struct{})
+		r.phaseMu.Unlock()
 	case expiry.DeadlineChanged:
 		r.log.Debug("deadline", "at", e.Deadline, "remaining", e.Remaining)
 	case expiry.End, expiry.WriteHold:

@@ -21,6 +21,9 @@ type conn struct {
 	info UserInfo
 	// received counts reads that brought bytes.
 	received atomic.Uint64
+	// lost is set when reading has failed, or come to the end of a connection
+	// whose client did not say goodbye: the library reads nothing after that.
+	lost atomic.Bool
 	// active is when Activity was last told, in ns after birth; 0 is never.
 	active atomic.Int64
 	birth  time.Time
@@ -161,11 +164,15 @@ func (c *conn) isLoggedIn() bool {
 	return c.loggedIn
 }
 
-// Read counts, for keepAlive.
+// Read counts, for keepAlive, and notes the loss of the connection before
+// anybody can see what comes of it.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.received.Add(1)
+	}
+	if err != nil {
+		c.lost.Store(true)
 	}
 	return n, err
 }

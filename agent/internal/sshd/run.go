@@ -18,8 +18,13 @@ const cannotStart = 127
 // client is gone.
 func (s *session) run(line string) {
 	id, kind := s.conn.info.ID, s.kind
+	cutOff := false
 	s.server.events.SessionOpened(id, kind)
-	defer s.server.events.SessionClosed(id, kind)
+	defer func() {
+		if !cutOff {
+			s.server.events.SessionClosed(id, kind)
+		}
+	}()
 	defer s.finish()
 
 	// Nobody writes after the messages have ended.
@@ -75,6 +80,7 @@ func (s *session) run(line string) {
 		}
 	}
 	if !there {
+		cutOff = s.conn.lost.Load()
 		p.hangup()
 		p.closeFiles()
 		endWall()

@@ -145,7 +145,8 @@ func (k Kind) String() string {
 // Events hears what users do. The calls come from many goroutines at once and
 // must not block; ids are those of UserInfo. For each connection Login comes
 // first and Logout last, with a SessionClosed for each SessionOpened in
-// between.
+// between, but for shells and commands that the loss of their connection cut
+// off: nobody has left those.
 type Events interface {
 	// Login is the success of authentication.
 	Login(UserInfo)
