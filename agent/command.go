@@ -66,6 +66,21 @@ func program() cmdline.Program {
 
 var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$`)
 
+// dropIgnored catches, and drops, the signals that are no concern of the
+// agent's. An ignored one would be inherited: after nohup, or the & of a script,
+// no user's shell could be hung up or interrupted. SIGPIPE is among them so that
+// a log that nobody reads any more is no sudden death.
+func dropIgnored() (stop func()) {
+	dropped := make(chan os.Signal, 1)
+	signal.Notify(dropped, syscall.SIGPIPE)
+	for _, s := range []os.Signal{syscall.SIGHUP, os.Interrupt} {
+		if signal.Ignored(s) {
+			signal.Notify(dropped, s)
+		}
+	}
+	return func() { signal.Stop(dropped) }
+}
+
 func run(ctx context.Context, in *cmdline.Invocation) error {
 	switch {
 	case in.HasTail:
@@ -137,17 +152,13 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return fmt.Errorf("cannot tell the working folder: %w", err)
 	}
-	// SIGPIPE is caught, not ignored (children would inherit that), so that a
-	// log that nobody reads any more is no sudden death.
-	pipes := make(chan os.Signal, 1)
-	signal.Notify(pipes, syscall.SIGPIPE)
-	defer signal.Stop(pipes)
 	// The end of the terminal is an end like the others, except under nohup.
 	if !signal.Ignored(syscall.SIGHUP) {
 		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
 		defer stop()
 	}
+	defer dropIgnored()()
 	code, err := session.Run(ctx, session.Config{
 		Link: link.Config{
 			Server: server, ID: id, KeepID: conflict == "fail",

@@ -234,13 +234,18 @@ func startAgent(t *testing.T, s *server, id identity, args ...string) *agent {
 
 func runAgent(t *testing.T, url string, id identity, args ...string) *agent {
 	t.Helper()
+	command := agentCommand(url, id, args...)
+	return awaitAgent(t, start(t, nil, command[0], command[1:]...))
+}
+
+func agentCommand(url string, id identity, args ...string) []string {
 	all := []string{
+		tool("agent"),
 		"--authorized-key", id.public, "--shell", "/bin/bash",
 		"--wsproxy", tool("wsproxy"), "--ssh-option=-i" + id.file, "--ssh-option=-oIdentitiesOnly=yes",
 		"--ssh-option=-Fnone", "--ssh-option=-oBatchMode=yes",
 	}
-	p := start(t, nil, tool("agent"), append(append(all, args...), url)...)
-	return awaitAgent(t, p)
+	return append(append(all, args...), url)
 }
 
 func awaitAgent(t *testing.T, p *process) *agent {

@@ -130,3 +130,17 @@ func TestSignal(t *testing.T) {
 	client.out.waitFor(t, "told to stop by a signal", 1)
 	s.out.waitFor(t, `msg="agent gone" id=`+a.id+` .*goodbye`, 1)
 }
+
+// TestIgnoredSignals: an agent behind nohup, or the & of a script, was started
+// with signals ignored. Its users' commands are not.
+func TestIgnoredSignals(t *testing.T) {
+	s, id := startServer(t), newIdentity(t)
+	command := agentCommand(s.ws("/agent/"+uniqueID()), id, "--keep")
+	a := awaitAgent(t, start(t, nil, "/bin/sh", append([]string{"-c", `trap "" HUP INT; exec "$@"`, "sh"}, command...)...))
+	for _, signal := range []string{"HUP", "INT"} {
+		r := shell(t, nil, a.ssh+" 'kill -"+signal+" $$; echo survived'")
+		if r.code != 255 || r.stdout != "" {
+			t.Errorf("%s: exit code %d and %q", signal, r.code, r.stdout)
+		}
+	}
+}

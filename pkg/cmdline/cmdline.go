@@ -70,17 +70,26 @@ type Invocation struct {
 }
 
 // Main runs the program on the process's arguments, streams and signals, and
-// exits. The first SIGINT or SIGTERM ends the context and gives the signals
-// their default action back, so that a second one ends the process at once.
+// exits. The first SIGINT or SIGTERM ends the context; a second one ends the
+// process at once, with 128 and its number as a shell says it.
 // A SIGINT that was ignored at the start stays so: sftp starts ssh, and with it
 // its ProxyCommand, that way, to keep the session when a transfer is aborted.
 func Main(p Program) {
-	signals := []os.Signal{syscall.SIGTERM}
+	ctx, cancel := context.WithCancel(context.Background())
+	caught := make(chan os.Signal, 2)
+	signal.Notify(caught, syscall.SIGTERM)
 	if !signal.Ignored(os.Interrupt) {
-		signals = append(signals, os.Interrupt)
+		signal.Notify(caught, os.Interrupt)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), signals...)
-	context.AfterFunc(ctx, stop)
+	go func() { // lives as long as the process
+		<-caught
+		cancel()
+		code := 1
+		if number, ok := (<-caught).(syscall.Signal); ok {
+			code = 128 + int(number)
+		}
+		os.Exit(code)
+	}()
 	os.Exit(Run(ctx, p, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 

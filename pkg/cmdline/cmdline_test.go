@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 const programVariable = "CMDLINE_TEST_PROGRAM"
 
 // signalProgram is what TestMainFunction runs in a process of its own: it says
-// a line when it is ready for a signal, and a stuck one goes on saying lines.
+// a line when it is ready for a signal, and a stuck one does not end by it.
 func signalProgram(name string) Program {
 	return Program{Name: name, Run: func(ctx context.Context, in *Invocation) error {
 		if name == "failing" {
@@ -38,8 +38,9 @@ func signalProgram(name string) Program {
 		}
 		fmt.Fprintln(in.Stdout, "ready")
 		<-ctx.Done()
-		for name == "stuck" {
+		if name == "stuck" {
 			fmt.Fprintln(in.Stdout, "still here")
+			select {}
 		}
 		return nil
 	}}
