@@ -47,6 +47,10 @@ type Program struct {
 	// Flags are the options, in the order of --help. --help (-h) and
 	// --version are added. An option without EnvVars gets those of EnvVars.
 	Flags []cli.Flag
+	// Commands are subcommands, each with a command line of its own: where the
+	// first argument is the Name of one, that one is run in place of this
+	// program, under both names.
+	Commands []Program
 	// Run does the work. Its error decides the exit code: nil is 0, Usagef 2,
 	// Exit its own code, all others 1. ctx ends at SIGINT or SIGTERM.
 	Run func(ctx context.Context, in *Invocation) error
@@ -104,6 +108,14 @@ func Main(p Program) {
 // the option is a list. A command line beats the environment; an empty
 // variable counts as unset, and one for a list holds one element a line.
 func Run(ctx context.Context, p Program, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 1 {
+		for _, command := range p.Commands {
+			if command.Name == args[1] {
+				command.Name = p.Name + " " + command.Name
+				return Run(ctx, command, args[1:], stdin, stdout, stderr)
+			}
+		}
+	}
 	opts := newOptions(p)
 	in := &Invocation{Stdin: stdin, Stdout: stdout, Stderr: stderr}
 	line, err := parse(opts, args[min(1, len(args)):])

@@ -32,6 +32,16 @@ func help(p Program, opts options) string {
 	if text := strings.Trim(p.Description, "\n"); text != "" {
 		b.WriteString("\n" + text + "\n")
 	}
+	if len(p.Commands) > 0 {
+		b.WriteString("\nCommands, each with its own --help:\n")
+		for _, c := range p.Commands {
+			left := c.Name
+			if c.ArgsUsage != "" {
+				left += " " + strings.TrimSpace(c.ArgsUsage)
+			}
+			fmt.Fprintf(&b, "%*s%-*s%s\n", helpIndent, "", helpColumn-helpIndent, left, c.Usage)
+		}
+	}
 	for _, category := range opts.categories() {
 		title := category
 		if title == "" {

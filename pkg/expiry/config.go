@@ -46,6 +46,11 @@ type Config struct {
 	// Keep turns the last-logout rule off: only Resume, a signal, the expiry
 	// and the cap end the session then.
 	Keep bool
+	// Busy says that the job itself still runs when the session begins: until
+	// JobEnded nothing but Resume and Signal ends the session, since it is not
+	// what the job waits for, and all times above count from that moment in
+	// place of the start.
+	Busy bool
 }
 
 // DefaultConfig gives the default timings: 10 minutes of expiry, a warning 5

@@ -20,6 +20,8 @@ type State struct {
 	// All durations below are offsets from start.
 
 	now      time.Duration // the latest instant seen
+	busy     bool          // the job runs: nothing is due
+	base     time.Duration // from when the timings count: 0, or the job's end
 	loggedIn bool          // somebody has logged in at some time
 	activity time.Duration // the last user activity, 0 for none
 	held     bool          // .hold exists
@@ -51,7 +53,7 @@ func (u user) saidGoodbye() bool {
 // New begins a session at start. It returns what Step does. An invalid cfg
 // makes an invalid session: call Config.Validate first.
 func New(cfg Config, start time.Time) (State, []Effect, time.Time) {
-	s := State{cfg: cfg, start: start, warned: never}
+	s := State{cfg: cfg, start: start, warned: never, busy: cfg.Busy}
 	// What would have been due before the start is no news to anybody.
 	deadline, _ := s.deadline()
 	s.warned = cfg.passedLevel(deadline)
@@ -152,10 +154,7 @@ func (s *State) apply(e Event) []Effect {
 		if s.find(e.user) >= 0 {
 			break
 		}
-		if !s.loggedIn && s.cfg.firstConnect() > s.cfg.Expiry {
-			s.activity = s.now // the formula without it may be past already
-		}
-		s.loggedIn = true
+		s.arrive()
 		s.users = append(slices.Clip(s.users), user{id: e.user, idle: s.now})
 	case evLogout:
 		if i := s.find(e.user); i >= 0 {
@@ -170,6 +169,7 @@ func (s *State) apply(e Event) []Effect {
 			s.users = slices.Clone(s.users)
 			s.users[i].open[e.use]++
 			s.users[i].away = false
+			s.arrive() // who was away when the job ended comes back
 		}
 	case evClosed:
 		if i := s.find(e.user); i >= 0 && e.use < uses && s.users[i].open[e.use] > 0 {
@@ -210,8 +210,34 @@ func (s *State) apply(e Event) []Effect {
 		s.ended = Resumed
 	case evSignal:
 		s.ended = Signalled
+	case evJobEnded:
+		s.jobEnded(e.stay)
 	}
 	return nil
+}
+
+// arrive notes that somebody is there.
+func (s *State) arrive() {
+	if !s.loggedIn && s.cfg.firstConnect() > s.cfg.Expiry {
+		s.activity = s.now // the formula without it may be past already
+	}
+	s.loggedIn = true
+}
+
+// jobEnded lets the times begin, and a session in which nobody is present begin
+// anew.
+func (s *State) jobEnded(stay bool) {
+	if !s.busy {
+		return
+	}
+	s.busy, s.base = false, s.now
+	if s.present() > 0 {
+		return
+	}
+	s.loggedIn = false
+	if !stay && !s.held && !s.cfg.Keep {
+		s.ended = Done
+	}
 }
 
 // writeHold dates .hold, never earlier than it is dated already.
@@ -232,23 +258,34 @@ func (s *State) leave(u user) {
 
 // deadline is the one formula, and the reason for which the session ends there.
 func (s *State) deadline() (time.Duration, Reason) {
-	at, why := after(s.activity, s.cfg.Expiry), Expired
+	if s.busy {
+		return never, None
+	}
+	at, why := after(max(s.base, s.activity), s.cfg.Expiry), Expired
 	if !s.loggedIn {
-		at, why = s.cfg.firstConnect(), FirstConnectTimeout
+		at, why = add(s.base, s.cfg.firstConnect()), FirstConnectTimeout
 	}
 	if s.held {
 		at = max(at, after(s.hold, s.cfg.Expiry))
 	}
-	if limit := after(0, s.cfg.MaxDuration); at > limit {
+	if limit := s.limit(); at > limit {
 		return limit, MaxDuration
 	}
 	return at, why
 }
 
+// limit is the deadline that nothing moves, or never.
+func (s *State) limit() time.Duration {
+	if s.busy {
+		return never
+	}
+	return after(s.base, s.cfg.MaxDuration)
+}
+
 // leaving is when the last-logout rule ends the session.
 func (s *State) leaving() time.Duration {
 	switch {
-	case !s.loggedIn || s.held || s.cfg.Keep || s.present() > 0:
+	case s.busy || !s.loggedIn || s.held || s.cfg.Keep || s.present() > 0:
 		return never
 	case s.goodbye:
 		return s.gone

@@ -35,6 +35,11 @@ func TestEveryStateAndEvent(t *testing.T) {
 			m.do(2*time.Minute, HoldTouched(0))
 			m.do(3*time.Minute, Login(1))
 		}},
+		{"busy", func(m *machine) {
+			m.state, _, m.wake = New(Config{Expiry: 10 * time.Minute, MaxDuration: time.Hour, Busy: true}, epoch)
+			m.do(time.Minute, Login(1), Opened(1, Shell))
+			m.do(2*time.Minute, Closed(1, Shell), Logout(1))
+		}},
 		{"ended", func(m *machine) {
 			m.do(time.Minute, Resume())
 		}},
@@ -44,89 +49,111 @@ func TestEveryStateAndEvent(t *testing.T) {
 		"opened": Opened(1, Exec), "closed": Closed(1, Shell), "activity": Activity(),
 		"touched": HoldTouched(time.Hour), "removed": HoldRemoved(),
 		"hold": Hold(), "extend": Extend(30 * time.Minute), "resume": Resume(), "signal": Signal(),
+		"job-ended": JobEnded(true),
 	}
 	const (
 		waiting = "waiting [] 10m0s first-connect-timeout: "
 		active  = "active [1] 10m0s expired: "
 		grace   = "lingering [] 4m5s last-logout: "
 		held    = "lingering [] 12m0s expired: "
+		busy    = "lingering [] never none: "
 		over    = "ended [] never resumed: "
 	)
 	want := map[string]map[string]string{
 		"waiting": {
-			"tick":     waiting,
-			"login":    "active [2] 10m0s expired: waiting->active",
-			"logout":   waiting,
-			"opened":   waiting,
-			"closed":   waiting,
-			"activity": waiting,
-			"touched":  "waiting [] 1h14m0s first-connect-timeout: deadline 1h14m0s",
-			"removed":  waiting,
-			"hold":     "waiting [] 14m0s first-connect-timeout: write 0s, deadline 14m0s",
-			"extend":   "waiting [] 40m0s first-connect-timeout: write 26m0s, deadline 40m0s",
-			"resume":   "ended [] never resumed: end resumed",
-			"signal":   "ended [] never signal: end signal",
+			"tick":      waiting,
+			"login":     "active [2] 10m0s expired: waiting->active",
+			"logout":    waiting,
+			"opened":    waiting,
+			"closed":    waiting,
+			"activity":  waiting,
+			"touched":   "waiting [] 1h14m0s first-connect-timeout: deadline 1h14m0s",
+			"removed":   waiting,
+			"hold":      "waiting [] 14m0s first-connect-timeout: write 0s, deadline 14m0s",
+			"extend":    "waiting [] 40m0s first-connect-timeout: write 26m0s, deadline 40m0s",
+			"resume":    "ended [] never resumed: end resumed",
+			"signal":    "ended [] never signal: end signal",
+			"job-ended": waiting,
 		},
 		"active": {
-			"tick":     active,
-			"login":    "active [1 2] 10m0s expired: ",
-			"logout":   "lingering [] 4m10s last-logout: active->lingering", // cut off
-			"opened":   active,
-			"closed":   active, // its connection is still there
-			"activity": "active [1] 14m0s expired: ",
-			"touched":  "active [1] 1h14m0s expired: deadline 1h14m0s",
-			"removed":  active,
-			"hold":     "active [1] 14m0s expired: write 0s, deadline 14m0s",
-			"extend":   "active [1] 40m0s expired: write 26m0s, deadline 40m0s",
-			"resume":   "ended [1] never resumed: end resumed",
-			"signal":   "ended [1] never signal: end signal",
+			"tick":      active,
+			"login":     "active [1 2] 10m0s expired: ",
+			"logout":    "lingering [] 4m10s last-logout: active->lingering", // cut off
+			"opened":    active,
+			"closed":    active, // its connection is still there
+			"activity":  "active [1] 14m0s expired: ",
+			"touched":   "active [1] 1h14m0s expired: deadline 1h14m0s",
+			"removed":   active,
+			"hold":      "active [1] 14m0s expired: write 0s, deadline 14m0s",
+			"extend":    "active [1] 40m0s expired: write 26m0s, deadline 40m0s",
+			"resume":    "ended [1] never resumed: end resumed",
+			"signal":    "ended [1] never signal: end signal",
+			"job-ended": active,
 		},
 		"in-grace": {
-			"tick":     grace,
-			"login":    "active [2] 10m0s expired: lingering->active",
-			"logout":   grace,
-			"opened":   grace,
-			"closed":   grace,
-			"activity": grace, // nobody is there
-			"touched":  "lingering [] 1h14m0s expired: deadline 1h14m0s",
-			"removed":  grace,
-			"hold":     "lingering [] 14m0s expired: write 0s, deadline 14m0s",
-			"extend":   "lingering [] 40m0s expired: write 26m0s, deadline 40m0s",
-			"resume":   "ended [] never resumed: end resumed",
-			"signal":   "ended [] never signal: end signal",
+			"tick":      grace,
+			"login":     "active [2] 10m0s expired: lingering->active",
+			"logout":    grace,
+			"opened":    grace,
+			"closed":    grace,
+			"activity":  grace, // nobody is there
+			"touched":   "lingering [] 1h14m0s expired: deadline 1h14m0s",
+			"removed":   grace,
+			"hold":      "lingering [] 14m0s expired: write 0s, deadline 14m0s",
+			"extend":    "lingering [] 40m0s expired: write 26m0s, deadline 40m0s",
+			"resume":    "ended [] never resumed: end resumed",
+			"signal":    "ended [] never signal: end signal",
+			"job-ended": grace,
 		},
 		"held": {
-			"tick":     held,
-			"login":    "active [2] 12m0s expired: lingering->active",
-			"logout":   held,
-			"opened":   held,
-			"closed":   held,
-			"activity": held,
-			"touched":  "lingering [] 1h14m0s expired: deadline 1h14m0s",
-			"removed":  "ended [] never last-logout: end last-logout",
-			"hold":     "lingering [] 14m0s expired: write 0s, deadline 14m0s",
-			"extend":   "lingering [] 42m0s expired: write 28m0s, deadline 42m0s",
-			"resume":   "ended [] never resumed: end resumed",
-			"signal":   "ended [] never signal: end signal",
+			"tick":      held,
+			"login":     "active [2] 12m0s expired: lingering->active",
+			"logout":    held,
+			"opened":    held,
+			"closed":    held,
+			"activity":  held,
+			"touched":   "lingering [] 1h14m0s expired: deadline 1h14m0s",
+			"removed":   "ended [] never last-logout: end last-logout",
+			"hold":      "lingering [] 14m0s expired: write 0s, deadline 14m0s",
+			"extend":    "lingering [] 42m0s expired: write 28m0s, deadline 42m0s",
+			"resume":    "ended [] never resumed: end resumed",
+			"signal":    "ended [] never signal: end signal",
+			"job-ended": held,
 		},
 		"away": {
-			"tick":     held,
-			"login":    "active [2] 12m0s expired: lingering->active",
-			"logout":   held,
-			"opened":   "active [1] 12m0s expired: lingering->active",
-			"closed":   held,
-			"activity": "lingering [] 14m0s expired: ", // somebody is connected
-			"touched":  "lingering [] 1h14m0s expired: deadline 1h14m0s",
-			"removed":  "ended [] never last-logout: end last-logout", // grace long past
-			"hold":     "lingering [] 14m0s expired: write 0s, deadline 14m0s",
-			"extend":   "lingering [] 42m0s expired: write 28m0s, deadline 42m0s",
-			"resume":   "ended [] never resumed: end resumed",
-			"signal":   "ended [] never signal: end signal",
+			"tick":      held,
+			"login":     "active [2] 12m0s expired: lingering->active",
+			"logout":    held,
+			"opened":    "active [1] 12m0s expired: lingering->active",
+			"closed":    held,
+			"activity":  "lingering [] 14m0s expired: ", // somebody is connected
+			"touched":   "lingering [] 1h14m0s expired: deadline 1h14m0s",
+			"removed":   "ended [] never last-logout: end last-logout", // grace long past
+			"hold":      "lingering [] 14m0s expired: write 0s, deadline 14m0s",
+			"extend":    "lingering [] 42m0s expired: write 28m0s, deadline 42m0s",
+			"resume":    "ended [] never resumed: end resumed",
+			"signal":    "ended [] never signal: end signal",
+			"job-ended": held,
 		},
 		"ended": {
 			"tick": over, "login": over, "logout": over, "opened": over, "closed": over,
 			"activity": over, "touched": over, "removed": over, "hold": over,
-			"extend": over, "resume": over, "signal": over,
+			"extend": over, "resume": over, "signal": over, "job-ended": over,
+		},
+		"busy": {
+			"tick":      busy,
+			"login":     "active [2] never none: lingering->active",
+			"logout":    busy,
+			"opened":    busy,
+			"closed":    busy,
+			"activity":  busy,
+			"touched":   busy, // no end that it could move
+			"removed":   busy,
+			"hold":      "lingering [] never none: write 0s",
+			"extend":    "lingering [] never none: write 0s",
+			"resume":    "ended [] never resumed: end resumed",
+			"signal":    "ended [] never signal: end signal",
+			"job-ended": "waiting [] 14m0s first-connect-timeout: lingering->waiting, deadline 14m0s",
 		},
 	}
 	if len(events) != int(eventKinds) {
@@ -284,7 +311,7 @@ func TestNames(t *testing.T) {
 		}
 		seen[s] = true
 	}
-	for r := None; r <= Signalled; r++ {
+	for r := None; r <= Done; r++ {
 		check(r.String())
 		check(r.Sentence())
 	}
@@ -297,7 +324,7 @@ func TestNames(t *testing.T) {
 	for k := range eventKinds {
 		check("event: " + Event{kind: k}.String())
 	}
-	for _, s := range []fmt.Stringer{Signalled + 1, Ended + 1, uses, Event{kind: eventKinds}} {
+	for _, s := range []fmt.Stringer{Done + 1, Ended + 1, uses, Event{kind: eventKinds}} {
 		if !strings.Contains(s.String(), "(") {
 			t.Errorf("%T: %q for an unknown value", s, s)
 		}
@@ -306,7 +333,7 @@ func TestNames(t *testing.T) {
 		t.Errorf("sentence of an unknown reason: %q", got)
 	}
 	for r, want := range map[Reason]bool{None: false, FirstConnectTimeout: true, Expired: true,
-		MaxDuration: true, LastLogout: false, Resumed: false, Signalled: false} {
+		MaxDuration: true, LastLogout: false, Resumed: false, Signalled: false, Done: false} {
 		if r.Timeout() != want {
 			t.Errorf("%v: Timeout is %v", r, !want)
 		}

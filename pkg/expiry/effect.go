@@ -52,6 +52,9 @@ const (
 	Resumed
 	// Signalled: the process was told to stop.
 	Signalled
+	// Done: the job ended while nobody was there, and nobody is to be waited
+	// for.
+	Done
 )
 
 // String gives a short name for logs and machine-readable output.
@@ -71,6 +74,8 @@ func (r Reason) String() string {
 		return "resumed"
 	case Signalled:
 		return "signal"
+	case Done:
+		return "job-done"
 	}
 	return fmt.Sprintf("reason(%d)", uint8(r))
 }
@@ -92,6 +97,8 @@ func (r Reason) Sentence() string {
 		return "The session ended because it was told to resume the job."
 	case Signalled:
 		return "The session ended because the agent was told to stop by a signal."
+	case Done:
+		return "The session ended because the job's command has ended and nobody is here."
 	}
 	return "The session ended for an unknown reason."
 }

@@ -53,6 +53,7 @@ const (
 	evExtend
 	evResume
 	evSignal
+	evJobEnded
 
 	eventKinds // how many there are
 )
@@ -65,6 +66,7 @@ type Event struct {
 	use  Use
 	user UserID
 	span time.Duration
+	stay bool
 }
 
 // Tick says only that time has passed. It is due at the wake-up that Step
@@ -118,6 +120,12 @@ func Resume() Event { return Event{kind: evResume} }
 // Signal says that the process was told to stop from outside (SIGTERM, SIGINT).
 func Signal() Event { return Event{kind: evSignal} }
 
+// JobEnded says that the job of a session that began Busy has ended: now the
+// times begin to count. If nobody is present, the session waits for somebody as
+// at its start where stay is set, .hold exists or Keep is configured, and ends
+// otherwise. It is ignored in a session that is not busy.
+func JobEnded(stay bool) Event { return Event{kind: evJobEnded, stay: stay} }
+
 // String is for logs and test failures.
 func (e Event) String() string {
 	switch e.kind {
@@ -145,6 +153,8 @@ func (e Event) String() string {
 		return "resume"
 	case evSignal:
 		return "signal"
+	case evJobEnded:
+		return fmt.Sprintf("job ended %v", e.stay)
 	}
 	return fmt.Sprintf("event(%d)", uint8(e.kind))
 }

@@ -14,6 +14,9 @@ const maxQueued = 1024
 // ErrRun is the error of a second Run.
 var ErrRun = errors.New("run expiry loop: it was run before: make a new loop for another session")
 
+// ErrOver is the error of a Do that came after the end of the session.
+var ErrOver = errors.New("the session is over")
+
 // Loop owns the State of one session: Run's goroutine alone steps it, woken by
 // events and by one timer. All other methods are safe for concurrent use.
 type Loop struct {
@@ -38,6 +41,7 @@ type Loop struct {
 type stamped struct {
 	event Event
 	at    time.Time
+	done  chan<- struct{} // closed when its effects are carried out; nil for nobody
 }
 
 // NewLoop begins a session now. Its error is that of cfg.Validate.
@@ -104,7 +108,7 @@ func (l *Loop) Run(ctx context.Context) (Reason, error) {
 func (l *Loop) take() []stamped {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	batch := append(l.queue, stamped{Tick(), time.Now()})
+	batch := append(l.queue, stamped{event: Tick(), at: time.Now()})
 	if len(l.queue) >= maxQueued {
 		close(l.room)
 		l.room = make(chan struct{})
@@ -124,6 +128,9 @@ func (l *Loop) step(s stamped) Reason {
 	for _, effect := range effects {
 		l.handle(effect)
 	}
+	if s.done != nil {
+		close(s.done)
+	}
 	return state.ended
 }
 
@@ -139,9 +146,32 @@ func (l *Loop) finish() {
 // once, save where more than a thousand events wait for a slow handle: then it
 // returns when there is room again or Run is over. After that it does nothing.
 // Events sent before Run wait for it.
-func (l *Loop) Send(e Event) {
+func (l *Loop) Send(e Event) { l.send(e, nil) }
+
+// Do is Send, and waits until the event has happened and its effects have been
+// carried out. It returns the status after that; the error is ErrOver if the
+// session was over before, or ctx's, which does not take the event back.
+func (l *Loop) Do(ctx context.Context, e Event) (Status, error) {
+	done := make(chan struct{})
+	l.send(e, done)
+	select {
+	case <-done:
+		return l.Snapshot(), nil
+	case <-l.done:
+	case <-ctx.Done():
+		return l.Snapshot(), context.Cause(ctx)
+	}
+	select {
+	case <-done: // it was the last event
+		return l.Snapshot(), nil
+	default:
+		return l.Snapshot(), ErrOver
+	}
+}
+
+func (l *Loop) send(e Event, done chan<- struct{}) {
 	for {
-		room := l.offer(e)
+		room := l.offer(e, done)
 		if room == nil {
 			return
 		}
@@ -154,7 +184,7 @@ func (l *Loop) Send(e Event) {
 }
 
 // offer queues e, or returns what to wait for.
-func (l *Loop) offer(e Event) (room <-chan struct{}) {
+func (l *Loop) offer(e Event, done chan<- struct{}) (room <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.over {
@@ -163,7 +193,7 @@ func (l *Loop) offer(e Event) (room <-chan struct{}) {
 	now := time.Now()
 	// A bulk transfer is activity thousands of times a second. Of what came
 	// within a second of the one before it, the last is enough.
-	if n := len(l.queue); n > 1 && e.kind == evActivity &&
+	if n := len(l.queue); n > 1 && e.kind == evActivity && done == nil &&
 		l.queue[n-1].event.kind == evActivity && l.queue[n-2].event.kind == evActivity &&
 		now.Sub(l.queue[n-2].at) < time.Second {
 		l.queue[n-1].at = now
@@ -172,7 +202,7 @@ func (l *Loop) offer(e Event) (room <-chan struct{}) {
 	if len(l.queue) >= maxQueued {
 		return l.room
 	}
-	l.queue = append(l.queue, stamped{e, now})
+	l.queue = append(l.queue, stamped{e, now, done})
 	select {
 	case l.arrive <- struct{}{}:
 	default: // a wake-up is on its way already

@@ -18,6 +18,8 @@ type model struct {
 	history []modelEntry
 	conns   map[UserID]*modelConn
 	ever    bool
+	running bool          // the job is
+	base    time.Duration // when it ended
 	armed   map[time.Duration]bool
 	// graceLeft counts the units down to the end once nobody is left.
 	graceLeft int
@@ -41,7 +43,7 @@ type modelConn struct {
 const forever = 100 * 365 * 24 * time.Hour
 
 func newModel(cfg Config) *model {
-	m := &model{cfg: cfg, conns: map[UserID]*modelConn{}, armed: map[time.Duration]bool{}}
+	m := &model{cfg: cfg, running: cfg.Busy, conns: map[UserID]*modelConn{}, armed: map[time.Duration]bool{}}
 	m.before = m.deadline()
 	for _, level := range m.levels() {
 		m.armed[level] = level < m.before
@@ -86,12 +88,12 @@ func (m *model) extended() time.Duration {
 		}
 		return at + m.cfg.Expiry
 	}
-	end := plus(0)
+	end := plus(m.base)
 	if !m.ever && m.cfg.FirstConnect > 0 {
-		end = m.cfg.FirstConnect
+		end = m.base + m.cfg.FirstConnect
 	}
 	for _, entry := range m.history {
-		if entry.what == "activity" {
+		if entry.what == "activity" && m.ever {
 			end = max(end, plus(entry.at))
 		}
 	}
@@ -102,9 +104,12 @@ func (m *model) extended() time.Duration {
 }
 
 func (m *model) deadline() time.Duration {
+	if m.running {
+		return forever
+	}
 	end := m.extended()
 	if m.cfg.MaxDuration > 0 {
-		end = min(end, m.cfg.MaxDuration)
+		end = min(end, m.base+m.cfg.MaxDuration)
 	}
 	return end
 }
@@ -147,7 +152,7 @@ func (m *model) went(c *modelConn) {
 
 // settle ends the session if that is due in the present unit.
 func (m *model) settle() {
-	if m.why != None {
+	if m.why != None || m.running {
 		return
 	}
 	_, held := m.hold()
@@ -157,7 +162,7 @@ func (m *model) settle() {
 		if !m.ever {
 			m.why = FirstConnectTimeout
 		}
-		if m.cfg.MaxDuration > 0 && m.extended() > m.cfg.MaxDuration {
+		if m.cfg.MaxDuration > 0 && m.extended() > m.base+m.cfg.MaxDuration {
 			m.why = MaxDuration
 		}
 	case m.ever && len(m.here()) == 0 && m.graceLeft <= 0 && !held && !m.cfg.Keep:
@@ -235,10 +240,7 @@ func (m *model) happen(e Event) {
 			break
 		}
 		m.conns[e.user] = &modelConn{open: map[Use]int{}}
-		if !m.ever && m.cfg.FirstConnect > m.cfg.Expiry {
-			m.history = append(m.history, modelEntry{"activity", m.now()})
-		}
-		m.ever = true
+		m.someone()
 	case evLogout:
 		if c == nil {
 			break
@@ -252,6 +254,7 @@ func (m *model) happen(e Event) {
 		if c != nil {
 			c.open[e.use]++
 			c.idleUnits = 0
+			m.someone()
 		}
 	case evClosed:
 		if c == nil || c.open[e.use] == 0 {
@@ -276,7 +279,7 @@ func (m *model) happen(e Event) {
 			if e.span <= 0 {
 				break
 			}
-			if m.cfg.Expiry > 0 {
+			if m.cfg.Expiry > 0 && !m.running {
 				date = m.deadline() + e.span - m.cfg.Expiry
 			}
 		}
@@ -285,6 +288,19 @@ func (m *model) happen(e Event) {
 		}
 		m.history = append(m.history, modelEntry{"hold", date})
 		m.out = append(m.out, fmt.Sprintf("%v write %v", m.now(), date-m.now()))
+	case evJobEnded:
+		if !m.running {
+			break
+		}
+		m.running, m.base = false, m.now()
+		if len(m.here()) > 0 {
+			break
+		}
+		m.ever = false
+		if _, held := m.hold(); !held && !m.cfg.Keep && !e.stay {
+			m.why = Done
+			m.out = append(m.out, fmt.Sprintf("%v end %v", m.now(), m.why))
+		}
 	case evResume, evSignal:
 		m.why = Resumed
 		if e.kind == evSignal {
@@ -294,6 +310,14 @@ func (m *model) happen(e Event) {
 	}
 	m.settle()
 	m.warn()
+}
+
+// someone is there.
+func (m *model) someone() {
+	if !m.ever && m.cfg.FirstConnect > m.cfg.Expiry {
+		m.history = append(m.history, modelEntry{"activity", m.now()})
+	}
+	m.ever = true
 }
 
 // view is what model and core must agree on at every instant. Who was there does

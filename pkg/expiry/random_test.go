@@ -31,6 +31,7 @@ func sequence(rnd *rand.Rand) (Config, []timedEvent) {
 		Grace:        pick(0, 10*time.Second, 10*time.Second, time.Minute),
 		MaxDuration:  pick(0, 3*time.Minute, 20*time.Minute, 30*time.Minute, 30*time.Minute),
 		Keep:         rnd.IntN(5) == 0,
+		Busy:         rnd.IntN(3) == 0,
 	}
 	var events []timedEvent
 	var open []Event // what ends the things opened
@@ -75,6 +76,9 @@ func sequence(rnd *rand.Rand) (Config, []timedEvent) {
 			e = Resume()
 		default:
 			e = Signal()
+		}
+		if cfg.Busy && rnd.IntN(8) == 0 {
+			e = JobEnded(rnd.IntN(2) == 0)
 		}
 		events = append(events, timedEvent{clock, e})
 	}
@@ -160,7 +164,7 @@ func TestAgainstModel(t *testing.T) {
 		return
 	}
 	// Sequences that never get anywhere would compare nothing.
-	for r := FirstConnectTimeout; r <= Signalled; r++ {
+	for r := FirstConnectTimeout; r <= Done; r++ {
 		if reached[r.String()] < *modelRuns/200 {
 			t.Errorf("only %d of %d sequences end by %v", reached[r.String()], *modelRuns, r)
 		}

@@ -14,6 +14,8 @@ type Status struct {
 	// Held tells whether .hold keeps the session, Keep whether the
 	// configuration does.
 	Held, Keep bool
+	// Busy tells that the job still runs, so that nothing is due.
+	Busy bool
 	// Start is when the session began.
 	Start time.Time
 	// Deadline is when the session ends if nothing happens, by the wall clock
@@ -23,7 +25,7 @@ type Status struct {
 	// Remaining is the time to Deadline, never negative; 0 if there is none.
 	Remaining time.Duration
 	// Limit is the deadline that nothing extends (start + MaxDuration), by the
-	// wall clock as it stands; the zero time if there is no cap.
+	// wall clock as it stands; the zero time if there is no cap (yet).
 	Limit time.Time
 	// Reason is why the session will end at Deadline or, once Ended, why it did.
 	Reason Reason
@@ -36,7 +38,8 @@ func (s State) Status(now time.Time) Status {
 		Held:   s.held,
 		Keep:   s.cfg.Keep,
 		Start:  s.start.Round(0),
-		Limit:  s.wall(after(0, s.cfg.MaxDuration), now),
+		Busy:   s.busy && s.ended == None,
+		Limit:  s.wall(s.limit(), now),
 		Reason: s.ended,
 	}
 	for _, u := range s.users {

@@ -100,7 +100,7 @@ func (w *Watcher) Run(ctx context.Context, send func(expiry.Event)) {
 	var failures <-chan error
 	if notify, err := w.watch(); err != nil {
 		w.log.Warn("no notifications for the agent's folder; looking at .hold now and then instead",
-			"interval", w.interval, "error", err)
+			"interval", w.interval, "err", err)
 	} else {
 		defer notify.Close()
 		events, failures = notify.Events, notify.Errors
@@ -160,7 +160,7 @@ func (w *Watcher) look(send func(expiry.Event), created bool) {
 		// Unreadable is not removed: what was last seen stays true.
 		if !w.failing {
 			w.failing = true
-			w.log.Warn("cannot look at .hold; its last known date stays in force", "file", w.path, "error", err)
+			w.log.Warn("cannot look at .hold; its last known date stays in force", "file", w.path, "err", err)
 		}
 	default:
 		w.failing = false
