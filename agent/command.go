@@ -37,6 +37,15 @@ func program() cmdline.Program {
 		&cli.StringFlag{Name: "host-key", Usage: "private key `FILE` of the SSH server; a fresh key by default"},
 		&cli.StringFlag{Name: "shell", Usage: "`PROGRAM` to run as a shell; $SHELL by default"},
 		&cli.StringSliceFlag{Name: "accept-env", Usage: "`NAME` or pattern of environment variables that a client may set"},
+		&cli.BoolFlag{Name: "no-forwarding", Usage: "refuse all forwarding: TCP, Unix sockets and key agents"},
+		&cli.BoolFlag{Name: "no-local-forwarding", Usage: "refuse TCP connections that go out from here (ssh -L, -D, -W)"},
+		&cli.BoolFlag{Name: "no-remote-forwarding", Usage: "refuse TCP ports to listen at here (ssh -R)"},
+		&cli.BoolFlag{Name: "no-socket-forwarding", Usage: "refuse Unix sockets in both directions"},
+		&cli.BoolFlag{Name: "no-agent-forwarding", Usage: "refuse a client's key agent (ssh -A)"},
+		&cli.BoolFlag{Name: "no-sftp", Usage: "refuse sftp; commands can still copy files"},
+		&cli.BoolFlag{Name: "read-only-sftp", Usage: "refuse to change anything by sftp; commands still can"},
+		&cli.StringFlag{Name: "force-command", Usage: "`COMMAND` to run in place of what users ask for, or internal-sftp"},
+		&cli.StringFlag{Name: "record", Usage: "`DIR` to record each interactive shell to, as a file for asciinema; nothing typed, only what is shown"},
 		&cli.DurationFlag{Name: "expiry", Value: timing.Expiry, Usage: "`DURATION` without activity after which the session ends; 0 for never"},
 		&cli.DurationFlag{Name: "first-connect-timeout", Usage: "`DURATION` within which somebody must have logged in; as --expiry by default"},
 		&cli.DurationFlag{Name: "max-duration", Value: timing.MaxDuration, Usage: "`DURATION` after which the session ends whatever happens; 0 for no cap"},
@@ -51,16 +60,19 @@ func program() cmdline.Program {
 		&cli.StringFlag{Name: "wsproxy", Value: "wsproxy", Usage: "how the printed lines call wsproxy: a name or `PATH`"},
 		&cli.StringSliceFlag{Name: "ssh-option", Usage: "further ssh `OPTION` for the printed lines, such as -oIdentitiesOnly=yes"},
 	}
+	flags = append(flags, wrapFlags()...)
 	flags = append(flags, cmdline.ConnectFlags("agent")...)
 	return cmdline.Program{
 		Name:      "agent",
 		Usage:     "lets people into this job over SSH, through a rendezvous server",
-		ArgsUsage: "ws[s]://HOST/agent/ID\nws[s]://HOST",
+		ArgsUsage: "ws[s]://HOST/agent/ID\nws[s]://HOST\nws[s]://HOST/agent/ID -- COMMAND [ARG...]",
 		Description: "It calls out to the server, prints the ssh and sftp lines to paste, and ends when the\n" +
 			"last user has logged out or nobody needs it any more. Without any authorized key it makes\n" +
-			"a random password for this run and prints it.",
-		Flags: append(flags, cmdline.LogFlags("agent")...),
-		Run:   run,
+			"a random password for this run and prints it. With a COMMAND it runs that, opens the\n" +
+			"session only if it fails, and ends with its exit code.",
+		Flags:    append(flags, cmdline.LogFlags("agent")...),
+		Commands: localCommands(),
+		Run:      run,
 	}
 }
 
@@ -82,9 +94,12 @@ func dropIgnored() (stop func()) {
 }
 
 func run(ctx context.Context, in *cmdline.Invocation) error {
+	if err := checkWrap(in); err != nil {
+		return err
+	}
 	switch {
-	case in.HasTail:
-		return cmdline.Usagef("there is a --, but the agent cannot run a command yet: leave it out")
+	case len(in.Args) > 0 && isLocal(in.Args[0]):
+		return cmdline.Usagef("%s is a command: write it right after agent, and its options after it", in.Args[0])
 	case len(in.Args) != 1:
 		return cmdline.Usagef("give one URL, such as ws://HOST/agent/ID")
 	}
@@ -158,8 +173,7 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
 		defer stop()
 	}
-	defer dropIgnored()()
-	code, err := session.Run(ctx, session.Config{
+	cfg := session.Config{
 		Link: link.Config{
 			Server: server, ID: id, KeepID: conflict == "fail",
 			Transport: tr, Header: options.Header,
@@ -169,6 +183,9 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		SSH: sshd.Config{
 			User: in.String("user"), HostKey: hostKey, Keys: allowed, Password: password,
 			Shell: in.String("shell"), Dir: dir, AcceptEnv: in.StringSlice("accept-env"),
+			NoForwarding: refusedForwarding(in), NoSFTP: in.Bool("no-sftp"),
+			ReadOnlySFTP: in.Bool("read-only-sftp"), ForceCommand: in.String("force-command"),
+			Record: in.String("record"),
 		},
 		Access: announce.Access{
 			Server: server, User: in.String("user"), HostKey: hostKey.PublicKey(), Password: password,
@@ -176,7 +193,12 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		},
 		Expiry: timing, TimeoutExitCode: exitCode, NoWall: in.Bool("no-wall"),
 		AgentDir: in.String("agentdir"), Out: in.Stdout, Logger: log,
-	})
+	}
+	if in.HasTail {
+		return wrap(ctx, in, cfg)
+	}
+	defer dropIgnored()()
+	code, err := session.Run(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -204,6 +226,22 @@ func whereAndWho(rawURL, flag string) (rendezvous.Server, string, error) {
 		return server, "", fmt.Errorf("--id: %w", err)
 	}
 	return server, id, nil
+}
+
+// refusedForwarding reads the options that turn forwarding off.
+func refusedForwarding(in *cmdline.Invocation) (off sshd.Forwarding) {
+	for name, kinds := range map[string]sshd.Forwarding{
+		"no-forwarding":        sshd.AllForwarding,
+		"no-local-forwarding":  sshd.LocalForwarding,
+		"no-remote-forwarding": sshd.RemoteForwarding,
+		"no-socket-forwarding": sshd.SocketForwarding,
+		"no-agent-forwarding":  sshd.AgentForwarding,
+	} {
+		if in.Bool(name) {
+			off |= kinds
+		}
+	}
+	return off
 }
 
 // timings reads and checks the options about time.

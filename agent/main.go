@@ -2,6 +2,16 @@
 // rendezvous server and serves SSH to whoever is let in through it.
 package main
 
-import "example.com/converge/pkg/cmdline"
+import (
+	"os"
 
-func main() { cmdline.Main(program()) }
+	"example.com/converge/agent/internal/initd"
+	"example.com/converge/pkg/cmdline"
+)
+
+func main() {
+	if code, ran := initd.Run(); ran {
+		os.Exit(code)
+	}
+	cmdline.Main(program())
+}

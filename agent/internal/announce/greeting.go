@@ -20,10 +20,12 @@ func Greeting(s expiry.Status, others []string, hold string) string {
 	expires := !s.Deadline.IsZero()
 	capped := expires && s.Reason == expiry.MaxDuration
 	switch {
+	case s.Busy:
+		b.WriteString("The job's command is still running; the session does not end before it.\n")
 	case capped:
-		fmt.Fprintf(&b, "The session ends at %s, %s from now. Nothing extends it.\n", at(s.Deadline), Span(s.Remaining))
+		fmt.Fprintf(&b, "The session ends at %s, %s from now. Nothing extends it.\n", At(s.Deadline, s.Remaining), Span(s.Remaining))
 	case expires:
-		fmt.Fprintf(&b, "The session ends at %s, %s from now, unless you work on.\n", at(s.Deadline), Span(s.Remaining))
+		fmt.Fprintf(&b, "The session ends at %s, %s from now, unless you work on.\n", At(s.Deadline, s.Remaining), Span(s.Remaining))
 	default:
 		b.WriteString("The session does not expire.\n")
 	}
@@ -31,6 +33,11 @@ func Greeting(s expiry.Status, others []string, hold string) string {
 	switch {
 	case s.Keep:
 		b.WriteString("It stays when the last user logs out.")
+	case s.Busy && s.Held:
+		b.WriteString("It is held: it stays after the command, too.")
+	case s.Busy:
+		b.WriteString("If the command fails, or you are here, it stays for you. When the command has ended, it ends when the last user logs out.")
+		use = append(use, "keep")
 	case s.Held:
 		b.WriteString("It is held: it stays when the last user logs out.")
 	default:
@@ -45,7 +52,7 @@ func Greeting(s expiry.Status, others []string, hold string) string {
 	}
 	b.WriteString("\n")
 	if !s.Limit.IsZero() && !capped {
-		fmt.Fprintf(&b, "Nothing extends it past %s.\n", at(s.Limit))
+		fmt.Fprintf(&b, "Nothing extends it past %s.\n", At(s.Limit, s.Limit.Sub(s.Deadline)+s.Remaining))
 	}
 	return b.String()
 }
@@ -53,7 +60,7 @@ func Greeting(s expiry.Status, others []string, hold string) string {
 // Warning returns the line for a session that is about to end. hold is the
 // command that touches .hold; "" where that would not help.
 func Warning(w expiry.Warn, hold string) string {
-	text := fmt.Sprintf("This session ends in %s, at %s. ", Span(w.Remaining), at(w.Deadline))
+	text := fmt.Sprintf("This session ends in %s, at %s. ", Span(w.Remaining), At(w.Deadline, w.Remaining))
 	if hold == "" {
 		return text + "Nothing extends it."
 	}

@@ -133,7 +133,7 @@ func (s *Set) refresh(f *keyFile) {
 	if err != nil {
 		if trouble := err.Error(); trouble != f.trouble {
 			f.trouble = trouble
-			s.log.Warn("authorized keys stay as they were: the file cannot be used", "error", err)
+			s.log.Warn("authorized keys stay as they were: the file cannot be used", "err", err)
 		}
 		return
 	}

@@ -105,6 +105,7 @@ func launch(t *testing.T, server *servertest.Server, change func(*Config)) *agen
 	}
 	a.tmp = t.TempDir()
 	t.Setenv("TMPDIR", a.tmp)
+	t.Setenv("XDG_RUNTIME_DIR", "")
 	t.Setenv("HOME", t.TempDir())
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop

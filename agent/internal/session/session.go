@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"example.com/converge/agent/internal/announce"
+	"example.com/converge/agent/internal/control"
 	"example.com/converge/agent/internal/link"
 	"example.com/converge/agent/internal/sshd"
 	"example.com/converge/pkg/expiry"
@@ -41,6 +42,9 @@ type Config struct {
 	NoWall bool
 	// AgentDir is the folder of .hold; "" makes a temporary one.
 	AgentDir string
+	// Job, if not nil, delivers the end of the job's own command, which runs
+	// beside the session: until then nothing but a signal or resume ends it.
+	Job <-chan JobEnd
 	// Out is the job's log.
 	Out io.Writer
 	// Logger must not be nil.
@@ -53,10 +57,14 @@ type run struct {
 	log  *slog.Logger
 	loop *expiry.Loop
 	sshd *sshd.Server
+	dir  string // the agent's folder
+	word string // how its shells call the agent
 
-	mu sync.Mutex // serialises Out
+	out sync.Mutex // serialises Out
 
-	phaseMu sync.Mutex
+	mu      sync.Mutex
+	id      string        // once registered
+	holdErr error         // of the last .hold
 	phase   chan struct{} // closed, and replaced, at each change of the phase
 }
 
@@ -70,6 +78,8 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 		return 0, err
 	}
 	defer cleanup()
+	r.dir = dir
+	cfg.Expiry.Busy = cfg.Job != nil
 	if r.loop, err = expiry.NewLoop(cfg.Expiry, r.effect); err != nil {
 		return 0, err
 	}
@@ -77,7 +87,9 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	cfg.SSH.Env = childEnv(os.Environ(), dir)
+	program, word := agentProgram()
+	r.word = word
+	cfg.SSH.Env = childEnv(os.Environ(), dir, program)
 	cfg.SSH.Banner = r.greeting
 	cfg.SSH.Events = events{r}
 	cfg.SSH.Logger = r.log
@@ -91,6 +103,13 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	connection, err := link.New(cfg.Link)
 	if err != nil {
 		return 0, err
+	}
+	// A session without local commands is better than none.
+	commands, err := control.Listen(dir, r.command, r.log)
+	if err != nil {
+		r.log.Warn("the commands hold, extend, resume, status and share will not find this agent", "err", err)
+	} else {
+		defer commands.Close()
 	}
 
 	// The parts end in this order: the expiry machine, which says that it is
@@ -113,9 +132,15 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 		}
 	})
 	parts.Go(func() { watcher.Run(watchCtx, r.loop.Send) })
+	if cfg.Job != nil {
+		parts.Go(func() { r.awaitJob(watchCtx, cfg.Job) })
+	}
 
 	reason, err := r.loop.Run(process)
 	endWatch()
+	if commands != nil {
+		commands.Close() // what is asked already is answered
+	}
 	out, cancel := context.WithTimeout(process, endWait)
 	defer cancel()
 	if err := r.sshd.Shutdown(out, reason.Sentence()); err != nil {
@@ -175,14 +200,24 @@ func agentDir(given string) (dir string, cleanup func(), err error) {
 // childEnv is the job's own environment and the agent's folder. The agent's
 // options are left out: they may hold secrets, and are not for agents that are
 // started inside.
-func childEnv(job []string, dir string) []string {
-	env := make([]string, 0, len(job)+2)
+func childEnv(job []string, dir, program string) []string {
+	env := append(JobEnv(job), "agentdir="+dir, "CONVERGE_AGENTDIR="+dir)
+	if program != "" {
+		env = append(env, announce.AgentVariable+"="+program)
+	}
+	return env
+}
+
+// JobEnv is the job's own environment: without what the agent sets and without
+// its options.
+func JobEnv(job []string) []string {
+	env := make([]string, 0, len(job)+3)
 	for _, entry := range job {
 		if name, _, _ := strings.Cut(entry, "="); !agentsOwn(name) {
 			env = append(env, entry)
 		}
 	}
-	return append(env, "agentdir="+dir, "CONVERGE_AGENTDIR="+dir)
+	return env
 }
 
 // agentsOwn reports whether a variable is an option of the agent or set by it.
@@ -192,20 +227,22 @@ func agentsOwn(name string) bool {
 	if runtime.GOOS == "windows" {
 		same = strings.EqualFold
 	}
-	return same(name, "agentdir") || same(name, "CONVERGE_AGENTDIR") || same(name[:min(len(name), len(options))], options)
+	return same(name, "agentdir") || same(name, "CONVERGE_AGENTDIR") || same(name, announce.AgentVariable) || same(name[:min(len(name), len(options))], options)
 }
 
 // say writes to the job's log. A log that is gone is no reason to end.
 func (r *run) say(format string, a ...any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.out.Lock()
+	defer r.out.Unlock()
 	_, _ = fmt.Fprintf(r.cfg.Out, format, a...)
 }
 
 // registered prints the lines to paste.
 func (r *run) registered(id string) {
-	access := r.cfg.Access
-	access.ID = id
+	r.mu.Lock()
+	r.id = id
+	r.mu.Unlock()
+	access, _ := r.access()
 	r.say("%s", access.Text())
 }
 
@@ -217,17 +254,17 @@ func (r *run) greeting(me sshd.UserInfo) string {
 			others = append(others, fmt.Sprintf("%s from %s, since %s", u.User, u.Remote, u.Since.Format("15:04:05")))
 		}
 	}
-	return announce.Greeting(r.status(), others, announce.HoldCommand)
+	return announce.Greeting(r.whileActive(), others, announce.HoldCommand) + announce.Commands(r.word)
 }
 
-// status is how the session stands while a shell is open. The events of that
+// whileActive is how the session stands while a shell is open. The events of that
 // shell may be on their way still, and what they put off (the end of the
 // grace, or of the wait for the first login) must not be told as the end.
-func (r *run) status() expiry.Status {
+func (r *run) whileActive() expiry.Status {
 	for {
-		r.phaseMu.Lock()
+		r.mu.Lock()
 		changed := r.phase
-		r.phaseMu.Unlock()
+		r.mu.Unlock()
 		if s := r.loop.Snapshot(); s.Phase == expiry.Active {
 			return s
 		}
@@ -254,14 +291,16 @@ func (r *run) effect(e expiry.Effect) {
 		}
 	case expiry.PhaseChanged:
 		r.log.Debug("phase", "from", e.From.String(), "to", e.To.String())
-		r.phaseMu.Lock()
+		r.mu.Lock()
 		close(r.phase)
 		r.phase = make(chan struct{})
-		r.phaseMu.Unlock()
+		r.mu.Unlock()
 	case expiry.DeadlineChanged:
 		r.log.Debug("deadline", "at", e.Deadline, "remaining", e.Remaining)
-	case expiry.End, expiry.WriteHold:
-		// Run tells the end; nothing here asks for a hold yet.
+	case expiry.WriteHold:
+		r.writeHold(e)
+	case expiry.End:
+		// Run tells the end.
 	}
 }
 
@@ -281,6 +320,14 @@ func (e events) SessionClosed(id uint64, k sshd.Kind) {
 	e.r.loop.Send(expiry.Closed(expiry.UserID(id), use(k)))
 }
 
+func (e events) ForwardOpened(id uint64) {
+	e.r.loop.Send(expiry.Opened(expiry.UserID(id), expiry.Forward))
+}
+
+func (e events) ForwardClosed(id uint64) {
+	e.r.loop.Send(expiry.Closed(expiry.UserID(id), expiry.Forward))
+}
+
 func (e events) Activity(uint64) { e.r.loop.Send(expiry.Activity()) }
 
 func (e events) Logout(u sshd.UserInfo) {
@@ -290,7 +337,8 @@ func (e events) Logout(u sshd.UserInfo) {
 
 // use translates a kind of session.
 func use(k sshd.Kind) expiry.Use {
-	if k == sshd.Shell {
+	switch k {
+	case sshd.Shell, sshd.Join, sshd.Watch:
 		return expiry.Shell
 	}
 	return expiry.Exec

@@ -20,9 +20,9 @@ func TestGreeting(t *testing.T) {
 	first := a.login()
 	alone := a.shell(first)
 	for _, want := range []string{
-		`^Welcome to this job, by way of Converge\.\r\nThe session ends at \d\d:\d\d:\d\d \S+, 100 h from now, unless you work on\.\r\n`,
+		`^Welcome to this job, by way of Converge\.\r\nThe session ends at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+, 100 h from now, unless you work on\.\r\n`,
 		`It ends when the last user logs out\. To keep or extend it:\r\n  touch "\$agentdir/\.hold"\r\n`,
-		`Nothing extends it past \d\d:\d\d:\d\d \S+\.\r\n`,
+		`Nothing extends it past \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+\.\r\n`,
 	} {
 		alone.shows(want)
 	}
@@ -132,15 +132,18 @@ func TestWarningOfCap(t *testing.T) {
 func TestChildEnv(t *testing.T) {
 	job := []string{
 		"PATH=/bin", "agentdir=/old", "CONVERGE_AGENTDIR=/old", "CONVERGE_AGENT_HEADER=Authorization: secret",
-		"CONVERGE_AGENT_=x", "CONVERGE_AGENT=mine", "CONVERGE_AGENTS_X=mine", "CONVERGE_SERVER_LISTEN=:1", "agentdir2=x",
+		"CONVERGE_AGENT_=x", "CONVERGE_AGENT=/old/agent", "CONVERGE_AGENTS_X=mine", "CONVERGE_SERVER_LISTEN=:1", "agentdir2=x",
 		"EMPTY=", "odd", "A=b=c", "converge_agent_x=mine",
 	}
 	want := []string{
-		"PATH=/bin", "CONVERGE_AGENT=mine", "CONVERGE_AGENTS_X=mine", "CONVERGE_SERVER_LISTEN=:1", "agentdir2=x",
-		"EMPTY=", "odd", "A=b=c", "converge_agent_x=mine", "agentdir=/new", "CONVERGE_AGENTDIR=/new",
+		"PATH=/bin", "CONVERGE_AGENTS_X=mine", "CONVERGE_SERVER_LISTEN=:1", "agentdir2=x",
+		"EMPTY=", "odd", "A=b=c", "converge_agent_x=mine", "agentdir=/new", "CONVERGE_AGENTDIR=/new", "CONVERGE_AGENT=/new/agent",
 	}
-	if got := childEnv(job, "/new"); !slices.Equal(got, want) {
+	if got := childEnv(job, "/new", "/new/agent"); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+	if got := childEnv(job, "/new", ""); !slices.Equal(got, want[:len(want)-1]) {
+		t.Errorf("without a program: %q", got)
 	}
 	if len(job) != 13 || job[1] != "agentdir=/old" {
 		t.Error("the job's own was changed")

@@ -6,11 +6,11 @@ import (
 )
 
 // channelHandlers are the kinds of channels that a client may ask for (RFC
-// 4254 §5.1). Forwarding takes its place here when it is served.
+// 4254 §5.1).
 var channelHandlers = map[string]gssh.ChannelHandler{
 	"session":                        handleSession,
-	"direct-tcpip":                   refuse("this agent does not forward TCP connections"),
-	"direct-streamlocal@openssh.com": refuse("this agent does not forward Unix sockets"),
+	"direct-tcpip":                   forwardOut(LocalForwarding, dialTCP),
+	"direct-streamlocal@openssh.com": forwardOut(SocketForwarding, dialSocket),
 	"tun@openssh.com":                refuse("this agent has no tunnels"),
 	"default":                        refuseUnknown,
 }
@@ -19,10 +19,10 @@ var channelHandlers = map[string]gssh.ChannelHandler{
 // §4). A refusal carries no text in the protocol; it is logged.
 var requestHandlers = map[string]gssh.RequestHandler{
 	"keepalive@openssh.com":                  answerKeepAlive,
-	"tcpip-forward":                          refuseRequest,
-	"cancel-tcpip-forward":                   refuseRequest,
-	"streamlocal-forward@openssh.com":        refuseRequest,
-	"cancel-streamlocal-forward@openssh.com": refuseRequest,
+	"tcpip-forward":                          startForward,
+	"cancel-tcpip-forward":                   stopForward,
+	"streamlocal-forward@openssh.com":        startSocket,
+	"cancel-streamlocal-forward@openssh.com": stopSocket,
 	"default":                                refuseRequest,
 }
 
@@ -50,9 +50,10 @@ func refuseRequest(ctx gssh.Context, _ *gssh.Server, req *ssh.Request) (bool, []
 }
 
 // handleSession serves a session channel until it is closed.
-func handleSession(_ *gssh.Server, _ *ssh.ServerConn, channel ssh.NewChannel, ctx gssh.Context) {
+func handleSession(_ *gssh.Server, peer *ssh.ServerConn, channel ssh.NewChannel, ctx gssh.Context) {
 	c := ctx.Value(connKey).(*conn)
 	s := newSession(c)
+	s.peer = peer
 	switch c.enter(s) {
 	case entryEnded:
 		_ = channel.Reject(ssh.ResourceShortage, "this agent is ending")

@@ -14,42 +14,17 @@ import (
 // version is what the server calls itself (RFC 4253 §4.2).
 const version = "Converge"
 
-// What the server offers. In SSH the client's order decides, so that these
-// lists say what is possible and not what is preferred.
-var (
-	keyExchanges = []string{
-		ssh.KeyExchangeMLKEM768X25519,
-		ssh.KeyExchangeCurve25519, // the @libssh.org name comes with it
-		ssh.KeyExchangeECDHP256,
-		ssh.KeyExchangeECDHP384,
-		ssh.KeyExchangeECDHP521,
-	}
-	ciphers = []string{
-		ssh.CipherAES128GCM,
-		ssh.CipherAES256GCM,
-		ssh.CipherChaCha20Poly1305,
-		ssh.CipherAES128CTR,
-		ssh.CipherAES192CTR,
-		ssh.CipherAES256CTR,
-	}
-	macs = []string{
-		ssh.HMACSHA256ETM,
-		ssh.HMACSHA512ETM,
-		ssh.HMACSHA256,
-		ssh.HMACSHA512,
-	}
-	// userAlgorithms are those of user keys: no SHA-1, no DSA.
-	userAlgorithms = []string{
-		ssh.KeyAlgoED25519,
-		ssh.KeyAlgoSKED25519,
-		ssh.KeyAlgoSKECDSA256,
-		ssh.KeyAlgoECDSA256,
-		ssh.KeyAlgoECDSA384,
-		ssh.KeyAlgoECDSA521,
-		ssh.KeyAlgoRSASHA256,
-		ssh.KeyAlgoRSASHA512,
-	}
-)
+// userAlgorithms are those of user keys: no SHA-1, no DSA.
+var userAlgorithms = []string{
+	ssh.KeyAlgoED25519,
+	ssh.KeyAlgoSKED25519,
+	ssh.KeyAlgoSKECDSA256,
+	ssh.KeyAlgoECDSA256,
+	ssh.KeyAlgoECDSA384,
+	ssh.KeyAlgoECDSA521,
+	ssh.KeyAlgoRSASHA256,
+	ssh.KeyAlgoRSASHA512,
+}
 
 // modernSigner keeps an RSA host key from signing with SHA-1.
 func modernSigner(signer ssh.Signer) (ssh.Signer, error) {
@@ -93,10 +68,14 @@ func (s *Server) newSSH(hostKey ssh.Signer) *gssh.Server {
 	// there. With none of them everybody would be let in, which New refuses
 	// and serverConfig refuses once more.
 	if !s.cfg.Keys.Empty() {
-		server.PublicKeyHandler = s.allowsKey
+		server.PublicKeyHandler = func(ctx gssh.Context, key gssh.PublicKey) bool {
+			return s.paced(ctx, s.allowsKey(ctx, key))
+		}
 	}
 	if s.cfg.Password != "" {
-		server.PasswordHandler = s.allowsPassword
+		server.PasswordHandler = func(ctx gssh.Context, password string) bool {
+			return s.paced(ctx, s.allowsPassword(ctx, password))
+		}
 	}
 	return server
 }
@@ -132,9 +111,9 @@ func (s *Server) serverConfig(ctx gssh.Context) *ssh.ServerConfig {
 			}
 		},
 	}
-	cfg.KeyExchanges = keyExchanges
-	cfg.Ciphers = ciphers
-	cfg.MACs = macs
+	// The client is looked at before the library starts with it.
+	o := offerFor(c.front.greet("SSH-2.0-"+version), s.hasAES)
+	cfg.KeyExchanges, cfg.Ciphers, cfg.MACs = o.kex, o.ciphers, o.macs
 	return cfg
 }
 

@@ -16,6 +16,7 @@ import (
 // that it was handed, to see whether anything arrives.
 type conn struct {
 	net.Conn
+	front  *front // the same
 	server *Server
 	// info is written during the handshake, before loggedIn is set.
 	info UserInfo
@@ -35,11 +36,15 @@ type conn struct {
 	ended    bool
 	stopping bool
 	sessions map[*session]struct{}
-	// wg counts the sessions, and the keepalive goroutines.
+	forwards forwards
+	// wg counts the sessions, the forwards and the keepalive goroutines.
 	wg sync.WaitGroup
+
+	agent sharedAgent
 
 	closeOnce sync.Once
 	closeErr  error
+	closed    chan struct{} // by Close
 }
 
 // HandleConn serves a connection and returns when it is over, with all its
@@ -74,12 +79,14 @@ func (s *Server) HandleConn(nc net.Conn) {
 // admit takes a connection in, or returns nil.
 func (s *Server) admit(nc net.Conn) *conn {
 	c := &conn{
-		Conn:     nc,
 		server:   s,
 		birth:    time.Now(),
 		gone:     make(chan struct{}),
+		closed:   make(chan struct{}),
 		sessions: make(map[*session]struct{}),
 	}
+	c.front = &front{Conn: &joiner{Conn: nc}, start: c.wg.Go}
+	c.Conn = c.front
 	if addr := nc.RemoteAddr(); addr != nil {
 		c.info.Remote = addr.String()
 	}
@@ -130,6 +137,7 @@ func (s *Server) forget(c *conn) {
 	c.ended = true
 	c.mu.Unlock()
 	close(c.gone)
+	c.endForwards()
 	c.wg.Wait()
 	loggedIn := c.isLoggedIn()
 	s.mu.Lock()
@@ -165,7 +173,8 @@ func (c *conn) isLoggedIn() bool {
 }
 
 // Read counts, for keepAlive, and notes the loss of the connection before
-// anybody can see what comes of it.
+// anybody can see what comes of it. After an error nothing can be written
+// either: a request that the library sends then would have no answer to wait for.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
@@ -173,6 +182,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		c.lost.Store(true)
+		c.Close()
 	}
 	return n, err
 }
@@ -183,7 +193,10 @@ func (c *conn) SetDeadline(time.Time) error { return nil }
 
 // Close closes once: transports differ in how they take a second time.
 func (c *conn) Close() error {
-	c.closeOnce.Do(func() { c.closeErr = c.Conn.Close() })
+	c.closeOnce.Do(func() {
+		close(c.closed)
+		c.closeErr = c.Conn.Close()
+	})
 	return c.closeErr
 }
 

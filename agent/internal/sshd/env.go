@@ -65,13 +65,3 @@ func checkPatterns(patterns []string) error {
 	}
 	return nil
 }
-
-// lookup returns the last value of a variable in an environment.
-func lookup(env []string, name string) string {
-	for i := len(env) - 1; i >= 0; i-- {
-		if key, value, ok := strings.Cut(env[i], "="); ok && key == name {
-			return value
-		}
-	}
-	return ""
-}

@@ -241,6 +241,8 @@ func (r *recorder) add(format string, args ...any) {
 func (r *recorder) Login(u UserInfo)                { r.add("login %d", u.ID) }
 func (r *recorder) SessionOpened(id uint64, k Kind) { r.add("opened %d %s", id, k) }
 func (r *recorder) SessionClosed(id uint64, k Kind) { r.add("closed %d %s", id, k) }
+func (r *recorder) ForwardOpened(id uint64)         { r.add("forward opened %d", id) }
+func (r *recorder) ForwardClosed(id uint64)         { r.add("forward closed %d", id) }
 func (r *recorder) Activity(id uint64)              { r.add("activity %d", id) }
 func (r *recorder) Logout(u UserInfo)               { r.add("logout %d", u.ID) }
 

@@ -109,26 +109,6 @@ func TestDisconnectHangsUp(t *testing.T) {
 	}
 }
 
-// Who does not care about SIGHUP is killed after the grace, and holds up
-// neither the connection's end nor the events.
-func TestDisconnectKills(t *testing.T) {
-	b := newBench(t, nil)
-	client := b.dial()
-	session := b.session(client)
-	var out watched
-	session.Stdout = &out
-	if err := session.Start(fmt.Sprintf(`trap '' HUP; echo ready; sleep %s; sleep 1`, nap(3621))); err != nil {
-		t.Fatal(err)
-	}
-	out.wait(t, "ready")
-	client.Close()
-	b.events.wait(t, "logout 1", 1)
-	if len(sleeping(3621)) == 0 {
-		t.Log("killed already: the machine is slow")
-	}
-	eventually(t, "the end of the processes", func() bool { return len(sleeping(3621)) == 0 })
-}
-
 // What a command leaves behind in its session ends, what has left it stays.
 func TestLeftBehind(t *testing.T) {
 	b := newBench(t, nil)

@@ -89,10 +89,8 @@ func (p *process) closeFiles() {
 func (p *process) watch() {
 	p.awaitExit()
 	close(p.exited)
-	// Whatever the leader wrote last is there by now. If somebody else holds
-	// the terminal, nothing else ends the reading.
 	if p.stderr == nil {
-		_ = p.stdout.SetReadDeadline(time.Now().Add(drainIdle))
+		p.endTerminal()
 	}
 }
 
@@ -116,8 +114,9 @@ func (p *process) reap() outcome {
 	return outcomeOf(p.cmd.ProcessState)
 }
 
-// stop hangs up, and kills what is left in the session after the grace or when
-// kill is closed. It returns when the leader is reaped or all were killed.
+// stop is for Shutdown: it hangs up, and kills what is left in the session
+// after the grace or when kill is closed. It returns when the leader is reaped
+// or all were killed.
 func (p *process) stop(kill <-chan struct{}) {
 	p.hangup()
 	timer := time.NewTimer(hangupGrace)
@@ -131,22 +130,30 @@ func (p *process) stop(kill <-chan struct{}) {
 	p.kill()
 }
 
-// abandon ends a process whose client is gone, and whoever is left of it. It
-// has been hung up on already.
-func (p *process) abandon(kill <-chan struct{}) {
-	timer := time.NewTimer(hangupGrace)
-	defer timer.Stop()
+// abandon waits for a process whose client is gone, and for whoever is left of
+// it. They have been hung up on; those that ignored it are asked to end when
+// hurry is closed, and killed after the grace, or when kill is closed.
+func (p *process) abandon(hurry, kill <-chan struct{}) {
 	select {
 	case <-p.exited:
-	case <-kill:
-		p.kill()
-	case <-timer.C:
-		p.kill()
+	case <-hurry:
+		p.terminate()
+		timer := time.NewTimer(hangupGrace)
+		defer timer.Stop()
+		select {
+		case <-p.exited:
+		case <-kill:
+			p.kill()
+		case <-timer.C:
+			p.kill()
+		}
 	}
 	<-p.exited
 	left := p.left()
 	p.reap()
-	left.end(kill)
+	// They have got SIGHUP, but a shell's child that has not started its
+	// program yet loses it.
+	left.endLeft(hurry, kill)
 }
 
 // drainIdle ends the reading of a terminal whose shell has ended, when nothing
@@ -154,7 +161,7 @@ func (p *process) abandon(kill <-chan struct{}) {
 const drainIdle = 500 * time.Millisecond
 
 // terminalReader reads a terminal until the shell has ended and what it wrote
-// is read.
+// is read. Where a pipe cannot have a deadline, endTerminal ends the output.
 type terminalReader struct{ *process }
 
 func (r terminalReader) Read(buf []byte) (int, error) {

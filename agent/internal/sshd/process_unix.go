@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
@@ -48,6 +49,25 @@ func findShell(wanted string, env []string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("there is no shell here (looked for %s): name one", strings.Join(candidates[2:], ", "))
+}
+
+// lookup returns the last value of a variable in an environment.
+func lookup(env []string, name string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if key, value, ok := strings.Cut(env[i], "="); ok && key == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// ownVariables are those that describe the shell itself.
+func ownVariables(shell, dir string) []string {
+	own := []string{"SHELL=" + shell}
+	if dir != "" {
+		own = append(own, "PWD="+dir)
+	}
+	return own
 }
 
 func executable(file string) bool {
@@ -114,6 +134,13 @@ func (p *process) prepare(tty *os.File, t *terminal) error {
 	return nil
 }
 
+// endTerminal is called when the leader has ended. Whatever it wrote last is
+// there by then. If somebody else holds the terminal, nothing else ends the
+// reading.
+func (p *process) endTerminal() {
+	_ = p.stdout.SetReadDeadline(time.Now().Add(drainIdle))
+}
+
 // resize sets the size of the terminal; the kernel sends SIGWINCH if it
 // changes.
 func (p *process) resize(s size) error {
@@ -159,6 +186,9 @@ func (p *process) signal(name string) bool {
 // stopped. It does nothing once the leader is reaped.
 func (p *process) hangup() { p.signalAll(unix.SIGHUP, unix.SIGCONT) }
 
+// terminate asks everybody in the session to end who has ignored hangup.
+func (p *process) terminate() { p.signalAll(unix.SIGTERM, unix.SIGCONT) }
+
 // kill sends SIGKILL to everybody in the session.
 func (p *process) kill() { p.signalAll(unix.SIGKILL) }
 
@@ -168,7 +198,7 @@ func (p *process) left() *remains {
 	defer p.mu.Unlock()
 	r := &remains{session: p.cmd.Process.Pid}
 	if !p.reaped {
-		r.list = members(r.session)
+		r.list, r.seen = members(r.session), time.Now()
 	}
 	return r
 }

@@ -5,119 +5,112 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
-	"unsafe"
 
-	"golang.org/x/sys/windows"
+	"example.com/converge/agent/internal/winproc"
 )
 
 // hasTerminals says whether pty-req can be served.
-const hasTerminals = false
+var hasTerminals = winproc.HasConsoles()
 
 // native is what a process needs on Windows: a job object, which its children
-// are born into, takes the place of a Unix process session.
-type native struct{ job windows.Handle }
+// are born into, takes the place of a Unix process session, and a pseudo
+// console that of a terminal.
+type native struct {
+	job     *winproc.Job
+	console *winproc.Console // nil for a process with pipes
+}
 
 // release ends what is left of the job.
-func (n *native) release() {
-	if n.job != 0 {
-		_ = windows.CloseHandle(n.job)
-		n.job = 0
-	}
-}
+func (n *native) release() { n.job.Close() }
 
-// findShell returns the shell to run: the one asked for, or else cmd.
+// findShell returns the shell to run: the one asked for, or else the first
+// that is there of those that winproc.Shells knows.
 func findShell(wanted string, env []string) (string, error) {
-	shell := wanted
-	for _, candidate := range []string{lookup(env, "ComSpec"), os.Getenv("ComSpec"), "cmd.exe"} {
-		if shell == "" {
-			shell = candidate
+	candidates := []string{wanted}
+	if wanted == "" {
+		candidates = winproc.Shells(env)
+	}
+	var found string
+	var err error
+	for _, shell := range candidates {
+		if found, err = exec.LookPath(shell); err == nil {
+			return filepath.Abs(found)
 		}
 	}
-	found, err := exec.LookPath(shell)
-	if err != nil {
-		return "", fmt.Errorf("cannot use the shell %s: give the path of a program: %w", shell, err)
-	}
-	return found, nil
+	return "", fmt.Errorf("cannot use the shell %s: give the path of a program: %w", candidates[len(candidates)-1], err)
 }
 
-// start runs the command with pipes; there are no terminals here yet.
+// ownVariables are none: on Windows nothing expects them, and a SHELL that is
+// cmd would mislead those that come from Unix.
+func ownVariables(_, _ string) []string { return nil }
+
+// start runs the command, with pipes or on a pseudo console.
 func (c command) start() (*process, error) {
-	cmd := &exec.Cmd{
-		Path: c.shell,
-		Args: []string{c.shell},
-		Dir:  c.dir,
-		Env:  append([]string{}, c.env...),
-		SysProcAttr: &syscall.SysProcAttr{
-			CreationFlags: windows.CREATE_NEW_PROCESS_GROUP,
-			HideWindow:    true,
-		},
+	args, line := winproc.Arguments(c.shell, c.line, c.terminal != nil)
+	p := newProcess(&exec.Cmd{
+		Path:        c.shell,
+		Args:        args,
+		Dir:         c.dir,
+		Env:         append([]string{}, c.env...),
+		SysProcAttr: &syscall.SysProcAttr{CmdLine: line},
+	})
+	if c.terminal == nil {
+		return p, p.startPipes()
 	}
-	switch strings.TrimSuffix(strings.ToLower(filepath.Base(c.shell)), ".exe") {
-	case "cmd":
-		if c.line != "" {
-			// cmd has quoting rules of its own: /s takes the outer quotes off
-			// and leaves the rest alone.
-			cmd.SysProcAttr.CmdLine = fmt.Sprintf(`"%s" /d /s /c "%s"`, c.shell, c.line)
-		}
-	case "powershell", "pwsh":
-		cmd.Args = append(cmd.Args, "-NoLogo", "-NoProfile")
-		if c.line != "" {
-			cmd.Args = append(cmd.Args, "-NonInteractive", "-Command", c.line)
-		} else {
-			cmd.Args = append(cmd.Args, "-Command", "-")
-		}
-	default:
-		if c.line != "" {
-			cmd.Args = append(cmd.Args, "-c", c.line)
-		}
-	}
-	p := newProcess(cmd)
-	return p, p.startPipes()
+	return p, p.startTerminal(c.terminal)
 }
 
-// start starts the command in a job that ends with its handle.
-func (p *process) start() error {
-	job, err := windows.CreateJobObject(nil, nil)
+// startTerminal starts the command on a pseudo console of its own. A console
+// has no terminal modes: programs set their own.
+func (p *process) startTerminal(t *terminal) error {
+	console, err := winproc.NewConsole(t.size.cols, t.size.rows)
 	if err != nil {
-		return fmt.Errorf("no job object: %w", err)
-	}
-	p.native.job = job
-	limits := windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION{}
-	limits.BasicLimitInformation.LimitFlags = windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
-	if _, err := windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation,
-		uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits))); err != nil {
-		p.native.release()
-		return fmt.Errorf("no job object: %w", err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		p.native.release()
 		return err
 	}
-	handle, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false,
-		uint32(p.cmd.Process.Pid))
-	if err == nil {
-		err = windows.AssignProcessToJobObject(job, handle)
-		_ = windows.CloseHandle(handle)
-	}
-	if err != nil {
-		// Too late to say no; it may have ended already.
-		p.native.release()
+	p.native.console = console
+	p.stdin, p.stdout = console.Input, console.Output
+	// A name that OpenSSH for Windows gives too.
+	p.cmd.Env = append(p.cmd.Env, "TERM="+t.term, "SSH_TTY=windows-pty")
+	if err := p.start(); err != nil {
+		p.closeFiles()
+		console.End()
+		return err
 	}
 	return nil
 }
 
+// start starts the command in a job that ends with its handle.
+func (p *process) start() (err error) {
+	p.native.job, err = winproc.Start(p.cmd, p.native.console)
+	return err
+}
+
 func (p *process) awaitExit() { p.wait() }
 
-// resize is for terminals, which are refused.
-func (p *process) resize(size) error { return nil }
+// endTerminal is called when the leader has ended. It ends the output, which
+// that of a console does not by itself, after what is still in it; processes
+// that the leader has left on the console end too.
+func (p *process) endTerminal() { p.native.console.End() }
+
+// resize sets the size of the console.
+func (p *process) resize(s size) error {
+	if p.native.console == nil {
+		return nil
+	}
+	return p.native.console.Resize(s.cols, s.rows)
+}
 
 // signal ends the job for the signals that ask for an end; there are no others
-// on Windows.
+// on Windows. On a console ctrl-C is typed, not sent.
 func (p *process) signal(name string) bool {
 	switch name {
-	case "HUP", "INT", "KILL", "QUIT", "TERM":
+	case "INT":
+		if p.native.console != nil {
+			return false
+		}
+		fallthrough
+	case "HUP", "KILL", "QUIT", "TERM":
 		p.kill()
 		return true
 	}
@@ -127,17 +120,15 @@ func (p *process) signal(name string) bool {
 // hangup ends the job: there is nothing gentler that a process would notice.
 func (p *process) hangup() { p.kill() }
 
+// terminate has nobody left to ask: hangup has ended them all.
+func (p *process) terminate() { p.kill() }
+
 func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.reaped {
-		return
+	if !p.reaped {
+		p.native.job.Terminate()
 	}
-	if p.native.job != 0 {
-		_ = windows.TerminateJobObject(p.native.job, 1)
-		return
-	}
-	_ = p.cmd.Process.Kill()
 }
 
 // remains are empty: a job that is released leaves nobody.
@@ -146,8 +137,6 @@ type remains struct{}
 func (p *process) left() *remains { return &remains{} }
 
 func (*remains) endLeft(_, _ <-chan struct{}) {}
-
-func (*remains) end(<-chan struct{}) {}
 
 func outcomeOf(state *os.ProcessState) outcome {
 	return outcome{status: uint32(state.ExitCode())}

@@ -19,6 +19,14 @@ const (
 	// lookEvery is how often remains are looked at: they are nobody's
 	// children here, so that nothing tells when they end.
 	lookEvery = 20 * time.Millisecond
+	// lingerEvery is how often those are looked at that may live for long.
+	lingerEvery = time.Second
+	// forever is longer than any agent lives.
+	forever = 1 << 62 * time.Nanosecond
+	// trust is for how long a session's number is taken to be the session's
+	// after the last of those that are known in it has been seen. Numbers go
+	// round slower than that.
+	trust = 5 * time.Second
 	// killRounds bounds the attempts to kill those who fork, or hang in the
 	// kernel.
 	killRounds = 100
@@ -28,32 +36,41 @@ const (
 type remains struct {
 	session int
 	list    []*os.Process
+	// seen is when somebody of the list was last in the session.
+	seen time.Time
 }
 
 // endLeft gives remains a moment to leave the session, unless hurry is closed,
-// sends SIGHUP to those that have not, and goes on as end does.
+// sends SIGHUP to those that have not, and goes on as linger does.
 func (r *remains) endLeft(hurry, kill <-chan struct{}) {
 	defer r.release()
-	if r.await(settle, hurry) {
+	if r.await(settle, lookEvery, hurry) {
 		return
 	}
 	r.renew()
 	r.signal(unix.SIGHUP)
 	r.signal(unix.SIGCONT)
-	r.end(kill)
+	r.linger(hurry, kill)
 }
 
-// end waits for remains that have got SIGHUP, and kills those that are there
-// after the grace, or when kill is closed.
-func (r *remains) end(kill <-chan struct{}) {
+// linger waits for remains that have got SIGHUP. Those that ignore it may live
+// until hurry is closed. Then they get SIGTERM, and SIGKILL after the grace or
+// when kill is closed.
+func (r *remains) linger(hurry, kill <-chan struct{}) {
 	defer r.release()
-	if r.await(hangupGrace, kill) {
+	if r.await(lingerEvery, lookEvery, hurry) || r.await(forever, lingerEvery, hurry) {
+		return
+	}
+	r.renew()
+	r.signal(unix.SIGTERM)
+	r.signal(unix.SIGCONT)
+	if r.await(hangupGrace, lookEvery, kill) {
 		return
 	}
 	for range killRounds {
 		r.renew()
 		r.signal(unix.SIGKILL)
-		if r.await(lookEvery, nil) {
+		if r.await(lookEvery, lookEvery, nil) {
 			return
 		}
 	}
@@ -61,11 +78,11 @@ func (r *remains) end(kill <-chan struct{}) {
 
 // await returns true as soon as all are gone, and false after the time or when
 // enough is closed.
-func (r *remains) await(limit time.Duration, enough <-chan struct{}) bool {
+func (r *remains) await(limit, every time.Duration, enough <-chan struct{}) bool {
 	if r.gone() {
 		return true
 	}
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -83,9 +100,18 @@ func (r *remains) await(limit time.Duration, enough <-chan struct{}) bool {
 	}
 }
 
-// gone drops those that have ended or left the session, and reports whether
-// none is left.
+// gone reports whether nobody is left: of those that are known, nor of those
+// that they have started.
 func (r *remains) gone() bool {
+	if !r.known() {
+		r.renew()
+	}
+	return len(r.list) == 0
+}
+
+// known drops those that have ended or left the session, and reports whether
+// somebody is left.
+func (r *remains) known() bool {
 	r.list = slices.DeleteFunc(r.list, func(p *os.Process) bool {
 		if r.has(p) {
 			return false
@@ -93,23 +119,23 @@ func (r *remains) gone() bool {
 		_ = p.Release()
 		return true
 	})
-	return len(r.list) == 0
+	if len(r.list) == 0 {
+		return false
+	}
+	r.seen = time.Now()
+	return true
 }
 
-// renew looks for those that were started since. As long as one that is known
-// is in the session, its number has not been given away.
+// renew looks for those that were started since. As long as somebody is in the
+// session, its number is not given away.
 func (r *remains) renew() {
-	if r.gone() {
+	if !r.known() && time.Since(r.seen) > trust {
 		return
 	}
-	known := r.list
 	now := members(r.session)
-	if slices.ContainsFunc(known, r.has) {
-		r.list = now
-		now = known
-	}
-	for _, p := range now {
-		_ = p.Release()
+	r.release()
+	if r.list = now; len(now) > 0 {
+		r.seen = time.Now()
 	}
 }
 

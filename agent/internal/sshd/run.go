@@ -38,7 +38,7 @@ func (s *session) run(line string) {
 	c, begun := s.command(line)
 	p, err := c.start()
 	if err != nil {
-		s.server.log.Warn("a command could not be started", "id", id, "error", err)
+		s.server.log.Warn("a command could not be started", "id", id, "err", err)
 		text := fmt.Sprintf("converge: cannot start %s: %v\n", c.shell, err)
 		if _, err := os.Stat(c.dir); c.dir != "" && err != nil {
 			// The system gives the same error for program and folder.
@@ -55,10 +55,16 @@ func (s *session) run(line string) {
 	}
 	s.server.wg.Go(p.watch)
 	s.adopt(p, begun)
+	show := s.writeOut
+	var shared *shell
+	if kind == Shell {
+		shared = s.host(p, begun)
+		show = s.show(shared)
+	}
 	s.wg.Go(func() { s.copyIn(p) })
 	var outputs sync.WaitGroup
 	if p.stderr == nil {
-		outputs.Go(func() { s.copyOut(terminalReader{p}, s.writeOut) })
+		outputs.Go(func() { s.copyOut(terminalReader{p}, show) })
 	} else {
 		outputs.Go(func() { s.copyOut(p.stdout, s.writeOut) })
 		outputs.Go(func() { s.copyOut(p.stderr, s.ch.Stderr().Write) })
@@ -84,13 +90,20 @@ func (s *session) run(line string) {
 		p.hangup()
 		p.closeFiles()
 		endWall()
-		s.server.wg.Go(func() { p.abandon(s.server.kill) })
+		if shared != nil {
+			s.unhost(shared, ownerGone, outcome{status: 1})
+		}
+		s.server.wg.Go(func() { p.abandon(s.server.hurry, s.server.kill) })
 		return
 	}
 	left := p.left()
 	result := p.reap()
 	s.server.wg.Go(func() { left.endLeft(s.server.hurry, s.server.kill) })
 	endWall()
+	if shared != nil {
+		s.lastMessage(shared.room.Restore())
+		s.unhost(shared, shellEnded, result)
+	}
 	s.report(result)
 	p.closeFiles()
 }
@@ -100,9 +113,9 @@ func (s *session) command(line string) (command, size) {
 	cfg := &s.server.cfg
 	c := command{shell: s.server.shell, line: line, dir: cfg.Dir}
 	c.env = append(append([]string{}, cfg.Env...), s.vars.list...)
-	c.env = append(c.env, "SHELL="+c.shell)
-	if c.dir != "" {
-		c.env = append(c.env, "PWD="+c.dir)
+	c.env = append(s.addForced(c.env), ownVariables(c.shell, c.dir)...)
+	if s.agentSocket != "" {
+		c.env = append(c.env, "SSH_AUTH_SOCK="+s.agentSocket)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +189,7 @@ func (s *session) writeError(text string) { _, _ = io.WriteString(s.ch.Stderr(),
 // startWall starts to write the messages that tell queues for a shell, and
 // returns what ends it: what has been queued by then is still written.
 func (s *session) startWall(kind Kind) (end func()) {
-	if kind != Shell {
+	if !kind.interactive() {
 		return func() {}
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -185,13 +198,13 @@ func (s *session) startWall(kind Kind) (end func()) {
 		for {
 			select {
 			case text := <-s.wall:
-				_, _ = s.writeOut([]byte(text))
+				s.place(text, stop)
 				continue
 			default:
 			}
 			select {
 			case text := <-s.wall:
-				_, _ = s.writeOut([]byte(text))
+				s.place(text, stop)
 			case <-stop:
 				if len(s.wall) == 0 {
 					return
@@ -205,11 +218,12 @@ func (s *session) startWall(kind Kind) (end func()) {
 	}
 }
 
-// report tells the client how it ended, after the last output: end of output,
-// status, close (RFC 4254 §5.3, §6.10).
+// report tells the client how it ended, after the last output: status, end of
+// output, close (RFC 4254 §6.10, §5.3). Dropbear's client closes the channel
+// when it sees the end of output, and takes no status after that.
 func (s *session) report(o outcome) {
-	_ = s.ch.CloseWrite()
 	name, payload := o.request()
 	_, _ = s.ch.SendRequest(name, false, payload)
+	_ = s.ch.CloseWrite()
 	_ = s.ch.Close()
 }

@@ -2,8 +2,11 @@ package sshd
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/share"
 )
 
 // Limits of what is kept for a session until it takes it.
@@ -22,6 +25,12 @@ type session struct {
 	server *Server
 	ch     ssh.Channel
 	vars   variables
+	// peer is the connection, to open channels to the client.
+	peer ssh.Conn
+	// agentSocket leads to the client's key agent; "" is none.
+	agentSocket string
+	// original is what the client wanted where a command is forced.
+	original string
 	// gone is closed when the channel is, by whichever side.
 	gone chan struct{}
 	// finished is closed when nothing more will be sent.
@@ -36,6 +45,11 @@ type session struct {
 	out sync.Mutex
 	// wall carries messages to the goroutine that writes them.
 	wall chan string
+	// room is that of the shell that this terminal shows, its own or another
+	// one's; nil while there is none.
+	room atomic.Pointer[share.Room]
+	// covering is what was said at Shutdown over a full-screen program.
+	covering string
 
 	mu       sync.Mutex
 	kind     Kind // 0 until something runs
@@ -43,6 +57,8 @@ type session struct {
 	process  *process
 	early    []string
 	stopping bool
+	viewport func(size) // hears of the window's size; nil is process
+	ending   func()     // what stop does where there is no process
 }
 
 func newSession(c *conn) *session {
@@ -96,24 +112,31 @@ func (s *session) handle(req *ssh.Request) (ok bool, then func()) {
 		name, err := parseString(req.Payload)
 		return err == nil && s.signal(name), nil
 	case "shell":
-		if len(req.Payload) != 0 || !s.begin(s.shellKind()) {
+		if len(req.Payload) != 0 {
 			return false, nil
 		}
-		return true, func() { s.run("") }
+		return s.start(s.shellKind(), "")
 	case "exec":
 		line, err := parseString(req.Payload)
-		if err != nil || !s.begin(Exec) {
+		if err != nil {
 			return false, nil
 		}
-		return true, func() { s.run(line) }
+		return s.start(Exec, line)
 	case "subsystem":
 		name, err := parseString(req.Payload)
-		if err != nil || name != "sftp" || !s.begin(SFTP) {
+		switch {
+		case err != nil, name == "sftp" && s.server.cfg.NoSFTP:
 			return false, nil
+		case name == "sftp":
+			return s.start(SFTP, internalSFTP)
+		case s.server.cfg.ForceCommand != "":
+			return false, nil // nothing goes past the forced command
 		}
-		return true, s.runSFTP
+		return s.startView(name)
+	case "auth-agent-req@openssh.com":
+		return s.requestAgent(req.Payload), nil
 	}
-	// Agent forwarding (auth-agent-req@openssh.com) and x11-req among others.
+	// x11-req among others.
 	return false, nil
 }
 
@@ -151,7 +174,7 @@ func (s *session) requestTerminal(payload []byte) bool {
 		return false
 	}
 	if !hasTerminals {
-		s.notice = "converge: there are no terminals on this platform yet; lines are sent as they are typed\r\n"
+		s.notice = "converge: this Windows has no terminals (10 1809 and Server 2019 have them); lines are sent as they are typed\r\n"
 		return false
 	}
 	s.mu.Lock()
@@ -174,7 +197,9 @@ func (s *session) changeWindow(payload []byte) bool {
 		return false
 	}
 	s.terminal.size = size
-	if s.process != nil {
+	if s.viewport != nil {
+		s.viewport(size)
+	} else if s.process != nil {
 		// An error means that the terminal has just been closed.
 		_ = s.process.resize(size)
 	}
@@ -220,7 +245,7 @@ func (s *session) adopt(p *process, begun size) {
 // tell queues a message for an interactive shell.
 func (s *session) tell(text string) {
 	s.mu.Lock()
-	shell := s.kind == Shell
+	shell := s.kind.interactive()
 	s.mu.Unlock()
 	if !shell {
 		return
@@ -244,6 +269,8 @@ func (s *session) stop() {
 		s.stopProcess()
 	case s.kind == Shell || s.kind == Exec:
 		// adopt will see it.
+	case s.ending != nil:
+		s.ending()
 	case s.ch != nil:
 		s.ch.Close()
 		s.finish()

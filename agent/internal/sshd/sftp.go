@@ -8,10 +8,6 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// maxSFTPData is the most that one read returns, in bytes: packets of 256 KiB,
-// less their headers, are what the library and common clients take.
-const maxSFTPData = 255 << 10
-
 // runSFTP serves files until the client has ended.
 func (s *session) runSFTP() {
 	id := s.conn.info.ID
@@ -20,16 +16,20 @@ func (s *session) runSFTP() {
 	defer s.finish()
 
 	options := []sftp.ServerOption{sftp.WithAllocator(), sftp.WithMaxTxPacket(maxSFTPData)}
-	if dir := s.server.cfg.Dir; dir != "" {
+	dir, readOnly := s.server.cfg.Dir, s.server.cfg.ReadOnlySFTP
+	if dir != "" {
 		options = append(options, sftp.WithServerWorkingDirectory(dir))
 	}
+	if readOnly {
+		options = append(options, sftp.ReadOnly())
+	}
 	result := outcome{}
-	server, err := sftp.NewServer(packets{s.ch, s.conn}, options...)
+	server, err := sftp.NewServer(newSFTPFilter(packets{s.ch, s.conn}, dir, readOnly), options...)
 	if err == nil {
 		err = server.Serve()
 	}
 	if err != nil {
-		s.server.log.Debug("a file transfer ended in an error", "id", id, "error", err)
+		s.server.log.Debug("a file transfer ended in an error", "id", id, "err", err)
 		result.status = 1
 	}
 	s.report(result)

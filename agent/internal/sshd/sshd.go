@@ -11,10 +11,11 @@
 // # Processes
 //
 // Each session runs in a process session (setsid) of its own. When its client
-// closes it, all processes in it get SIGHUP, and 5 s later SIGKILL; the same
-// goes, after a second, for those that a command or shell leaves behind when
-// it ends. What has to outlive the session has to leave it, by setsid, tmux,
-// screen or the like; nohup alone does not do.
+// closes it, all processes in it get SIGHUP; the same goes, after a second,
+// for those that a command or shell leaves behind when it ends. Those that
+// ignore it, as under nohup, live on as under OpenSSH's server, but only until
+// Shutdown: then they get SIGTERM, and SIGKILL 5 s later. What has to outlive
+// the server has to leave the session, by setsid, tmux, screen or the like.
 package sshd
 
 import (
@@ -29,6 +30,7 @@ import (
 	gssh "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
 
+	"example.com/converge/agent/internal/asciicast"
 	"example.com/converge/agent/internal/keys"
 )
 
@@ -43,7 +45,8 @@ const (
 	maxAuthTries = 6
 	// missedKeepAlives is how many silent intervals end a connection.
 	missedKeepAlives = 3
-	// hangupGrace is what processes have between SIGHUP and SIGKILL.
+	// hangupGrace is what processes have at Shutdown between the signal that
+	// asks them to end and SIGKILL.
 	hangupGrace = 5 * time.Second
 	// lastWords is what a client has at Shutdown to go by itself.
 	lastWords = time.Second
@@ -83,6 +86,24 @@ type Config struct {
 	// AcceptEnv are names, or patterns as in path.Match, of variables that a
 	// client may set beside LANG, LANGUAGE, LC_*, TERM, COLORTERM and TZ.
 	AcceptEnv []string
+
+	// NoForwarding are the kinds of forwarding that are refused.
+	NoForwarding Forwarding
+	// NoSFTP refuses the sftp subsystem. Who may run commands can copy files
+	// all the same.
+	NoSFTP bool
+	// ReadOnlySFTP refuses what would change anything by SFTP.
+	ReadOnlySFTP bool
+	// ForceCommand is run by the shell in place of whatever a client asks
+	// for, which it finds in SSH_ORIGINAL_COMMAND; internal-sftp is the sftp
+	// subsystem. "" leaves the choice to the client. Forwarding is not
+	// concerned. As ForceCommand in sshd_config(5).
+	ForceCommand string
+
+	// Record is a folder into which each interactive shell is recorded, in a
+	// file of its own that asciinema plays; it is made if it is not there. ""
+	// records nothing.
+	Record string
 
 	// LoginTimeout is how long a connection may take to log in; 0 is 2
 	// minutes, time enough to find and touch a hardware key.
@@ -127,7 +148,13 @@ const (
 	Exec
 	// SFTP is the sftp subsystem.
 	SFTP
+	// Join is typing in another user's shell, Watch is watching it.
+	Join
+	Watch
 )
+
+// interactive reports whether somebody looks at a terminal.
+func (k Kind) interactive() bool { return k == Shell || k == Join || k == Watch }
 
 // String returns the kind as a word for logs.
 func (k Kind) String() string {
@@ -138,15 +165,20 @@ func (k Kind) String() string {
 		return "exec"
 	case SFTP:
 		return "sftp"
+	case Join:
+		return "join"
+	case Watch:
+		return "watch"
 	}
 	return fmt.Sprintf("kind %d", int(k))
 }
 
 // Events hears what users do. The calls come from many goroutines at once and
 // must not block; ids are those of UserInfo. For each connection Login comes
-// first and Logout last, with a SessionClosed for each SessionOpened in
-// between, but for shells and commands that the loss of their connection cut
-// off: nobody has left those.
+// first and Logout last, with a SessionClosed for each SessionOpened and a
+// ForwardClosed for each ForwardOpened in between, but no SessionClosed for
+// shells and commands that the loss of their connection cut off: nobody has
+// left those.
 type Events interface {
 	// Login is the success of authentication.
 	Login(UserInfo)
@@ -154,6 +186,11 @@ type Events interface {
 	SessionOpened(id uint64, k Kind)
 	// SessionClosed is its end, after its last output.
 	SessionClosed(id uint64, k Kind)
+	// ForwardOpened is the start of a forwarded connection, or of listening
+	// for them (ssh -R). A key agent that is lent to a session is not told of.
+	ForwardOpened(id uint64)
+	// ForwardClosed is its end.
+	ForwardClosed(id uint64)
 	// Activity is bytes from the user: terminal input, a command's input,
 	// SFTP packets. It comes at most once a second for each connection.
 	Activity(id uint64)
@@ -167,6 +204,8 @@ type noEvents struct{}
 func (noEvents) Login(UserInfo)             {}
 func (noEvents) SessionOpened(uint64, Kind) {}
 func (noEvents) SessionClosed(uint64, Kind) {}
+func (noEvents) ForwardOpened(uint64)       {}
+func (noEvents) ForwardClosed(uint64)       {}
 func (noEvents) Activity(uint64)            {}
 func (noEvents) Logout(UserInfo)            {}
 
@@ -176,10 +215,18 @@ type Server struct {
 	log    *slog.Logger
 	events Events
 	shell  string
-	ssh    *gssh.Server
+	// dialTimeout bounds how long a forward may take to reach its target.
+	dialTimeout time.Duration
+	ssh         *gssh.Server
 	// user and password are digests, so that comparing them takes the same
 	// time whatever their lengths are.
 	user, password [sha256.Size]byte
+	// hasAES is whether AES-GCM is fast here.
+	hasAES bool
+	// failures are the failed attempts to log in.
+	failures pace
+	// shells are those that can be joined.
+	shells shells
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
@@ -205,6 +252,14 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("cannot serve SSH that nobody could log in to: " +
 			"give authorized keys or a password")
 	}
+	if err := checkForced(&cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Record != "" {
+		if err := asciicast.Prepare(cfg.Record); err != nil {
+			return nil, err
+		}
+	}
 	shell, err := findShell(cfg.Shell, cfg.Env)
 	if err != nil {
 		return nil, err
@@ -217,15 +272,17 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		events:   cfg.Events,
-		shell:    shell,
-		user:     sha256.Sum256([]byte(cfg.User)),
-		password: sha256.Sum256([]byte(cfg.Password)),
-		conns:    make(map[*conn]struct{}),
-		hurry:    make(chan struct{}),
-		kill:     make(chan struct{}),
+		cfg:         cfg,
+		log:         cfg.Logger,
+		events:      cfg.Events,
+		shell:       shell,
+		dialTimeout: defaultDialTimeout,
+		user:        sha256.Sum256([]byte(cfg.User)),
+		password:    sha256.Sum256([]byte(cfg.Password)),
+		hasAES:      machineHasAES,
+		conns:       make(map[*conn]struct{}),
+		hurry:       make(chan struct{}),
+		kill:        make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

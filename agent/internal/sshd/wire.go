@@ -160,3 +160,13 @@ func wallText(text string) string {
 	}, strings.ReplaceAll(strings.Trim(text, "\r\n"), "\r\n", "\n"))
 	return "\r\n" + crlf(text) + "\r\n"
 }
+
+// printable replaces what a terminal could take for a command.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if notPrintable(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}

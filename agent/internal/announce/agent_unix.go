@@ -1,0 +1,10 @@
+//go:build !windows
+
+package announce
+
+// AgentVariable is the variable that tells shells of the job where the agent's
+// program is, since that need not be on the PATH.
+const AgentVariable = "CONVERGE_AGENT"
+
+// AgentCommand is how a user calls it.
+const AgentCommand = `"$` + AgentVariable + `"`
