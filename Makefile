@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build build-downloads run test tidy fmt cover fuzz rename clean help
+.PHONY: build build-downloads run test test-wine tidy fmt cover fuzz rename clean help
 
 build: ## Build the programs for this machine into bin/
 	@scripts/build
@@ -17,6 +17,9 @@ run: ## Start a server and an agent here, print the lines to paste [PORT=8080] [
 
 test: ## Install what the tests need, then check everything that CI checks
 	@scripts/test
+
+test-wine: ## Run the agent for Windows under wine, which it installs (700 MB)
+	@scripts/test-wine
 
 tidy: ## Run go mod tidy in every module
 	@scripts/tidy
