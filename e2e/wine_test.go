@@ -109,6 +109,12 @@ func buildForWindows(t *testing.T, args ...string) string {
 	return exe
 }
 
+// wineAgent is an agent under wine with its working folder.
+type wineAgent struct {
+	*agent
+	dir string
+}
+
 // TestWine runs what concerns Windows in the agent, and the agent itself.
 func TestWine(t *testing.T) {
 	w := newWine(t)
@@ -125,7 +131,7 @@ func TestWine(t *testing.T) {
 	s := startServer(t)
 	id := newIdentity(t)
 	// start adds the URL unless the options have it.
-	start := func(t *testing.T, args ...string) *agent {
+	start := func(t *testing.T, args ...string) *wineAgent {
 		t.Helper()
 		if !slices.Contains(args, "--") {
 			args = append(args, s.ws("/agent/"+uniqueID()))
@@ -133,8 +139,7 @@ func TestWine(t *testing.T) {
 		dir := t.TempDir()
 		a := awaitAgent(t, start(t, w.env, "env",
 			append([]string{"-C", dir, "wine", agentExe, "--authorized-key", id.public}, args...)...))
-		a.dir = dir
-		return a
+		return &wineAgent{agent: a, dir: dir}
 	}
 
 	t.Run("commands", func(t *testing.T) {
