@@ -194,6 +194,9 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		Expiry: timing, TimeoutExitCode: exitCode, NoWall: in.Bool("no-wall"),
 		AgentDir: in.String("agentdir"), Out: in.Stdout, Logger: log,
 	}
+	// Signals are the command's, and after one the session ends within seconds: a
+	// second one would only lose the command's status or leave processes behind.
+	cmdline.EndInPeace(ctx)
 	if in.HasTail {
 		return wrap(ctx, in, cfg)
 	}

@@ -57,7 +57,7 @@ func TestAgentFaults(t *testing.T) {
 		{"odd expiry", []string{"--expiry", "soon", s.ws("/agent/x")}, 2, "expiry"},
 		{"option after the URL", []string{s.ws("/agent/x"), "--no-such-option"}, 2, "no-such-option"},
 		{"keys file", []string{"--authorized-keys", missing, s.ws("/agent/x")}, 1, missing},
-		{"bad key", []string{"--authorized-key", "ssh-ed25519 nonsense", s.ws("/agent/x")}, 1, "key"},
+		{"bad key", []string{"--authorized-key", "ssh-ed25519 nonsense", s.ws("/agent/x")}, 2, "no public key on this line"},
 		{"host key", []string{"--host-key", missing, s.ws("/agent/x")}, 1, missing},
 		{"server not there", []string{"--connect-timeout", "0", nobody}, 1, "cannot reach"},
 		{"TLS not trusted", []string{"wss://" + secure.addr + "/agent/x"}, 1, "--ca FILE"},

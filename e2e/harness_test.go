@@ -123,6 +123,7 @@ func start(t *testing.T, env []string, name string, args ...string) *process {
 	p := &process{cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	p.cmd.WaitDelay = patience // for what it leaves behind with its output
 	// Standard input stays open, and empty, as a terminal's does.
 	if _, err := p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -254,7 +255,7 @@ func awaitAgent(t *testing.T, p *process) *agent {
 	a.id = p.out.waitFor(t, `Its id is (\S+)`, 1)[1]
 	a.ssh = p.out.waitFor(t, `(?m)^  (ssh .*)$`, 1)[1]
 	a.sftp = p.out.waitFor(t, `(?m)^  (sftp .*)$`, 1)[1]
-	a.url = regexp.MustCompile(`wss?://\S+/client/[^"\s]+`).FindString(a.ssh)
+	a.url = regexp.MustCompile(`wss?://\S+/client/[^"'\s]+`).FindString(a.ssh)
 	p.out.waitFor(t, `host key: SHA256:\S+`, 1)
 	return a
 }

@@ -205,7 +205,7 @@ func TestSignalsToCommand(t *testing.T) {
 	}{
 		{"echo begun >&2; exec sleep 1000", "--on-failure-only", syscall.SIGTERM, 143},
 		{"echo begun >&2; exec sleep 1000", "--on-failure-only", syscall.SIGINT, 130},
-		{"trap 'kill $!; exit 9' TERM; echo begun >&2; sleep 1000 & wait", "--always", syscall.SIGTERM, 9},
+		{"sleep 1000 & trap 'kill $!; exit 9' TERM; echo begun >&2; wait", "--always", syscall.SIGTERM, 9},
 		{"echo begun >&2; exec sleep 1000", "--background", syscall.SIGTERM, 143},
 	} {
 		p, _ := wrapped(t, s, id, test.line, test.option)

@@ -12,9 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -71,30 +69,6 @@ type Invocation struct {
 	// Stdin, Stdout and Stderr are the program's; it uses no others.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-}
-
-// Main runs the program on the process's arguments, streams and signals, and
-// exits. The first SIGINT or SIGTERM ends the context; a second one ends the
-// process at once, with 128 and its number as a shell says it.
-// A SIGINT that was ignored at the start stays so: sftp starts ssh, and with it
-// its ProxyCommand, that way, to keep the session when a transfer is aborted.
-func Main(p Program) {
-	ctx, cancel := context.WithCancel(context.Background())
-	caught := make(chan os.Signal, 2)
-	signal.Notify(caught, syscall.SIGTERM)
-	if !signal.Ignored(os.Interrupt) {
-		signal.Notify(caught, os.Interrupt)
-	}
-	go func() { // lives as long as the process
-		<-caught
-		cancel()
-		code := 1
-		if number, ok := (<-caught).(syscall.Signal); ok {
-			code = 128 + int(number)
-		}
-		os.Exit(code)
-	}()
-	os.Exit(Run(ctx, p, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
 // Run parses args, whose first element is the program's name as in os.Args,

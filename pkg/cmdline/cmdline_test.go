@@ -7,9 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,11 +32,23 @@ func TestMain(m *testing.M) {
 const programVariable = "CMDLINE_TEST_PROGRAM"
 
 // signalProgram is what TestMainFunction runs in a process of its own: it says
-// a line when it is ready for a signal, and a stuck one does not end by it.
+// a line when it is ready for a signal, a stuck one does not end by it, and a
+// peaceful one only by the third.
 func signalProgram(name string) Program {
 	return Program{Name: name, Run: func(ctx context.Context, in *Invocation) error {
 		if name == "failing" {
 			return errors.New("it failed")
+		}
+		if name == "peaceful" {
+			EndInPeace(ctx)
+			caught := make(chan os.Signal, 3)
+			signal.Notify(caught, syscall.SIGTERM, os.Interrupt)
+			for range 3 {
+				fmt.Fprintln(in.Stdout, "ready")
+				<-caught
+			}
+			<-ctx.Done()
+			return nil
 		}
 		fmt.Fprintln(in.Stdout, "ready")
 		<-ctx.Done()

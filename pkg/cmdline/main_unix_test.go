@@ -24,6 +24,8 @@ func TestMainFunction(t *testing.T) {
 		{program: "clean", signal: syscall.SIGINT},
 		{program: "stuck", signal: syscall.SIGTERM, code: 143},
 		{program: "stuck", signal: syscall.SIGINT, code: 130},
+		{program: "peaceful", signal: syscall.SIGTERM},
+		{program: "peaceful", signal: syscall.SIGINT},
 		{program: "failing", code: 1},
 	} {
 		t.Run(fmt.Sprintf("%s %v", test.program, test.signal), func(t *testing.T) {

@@ -48,7 +48,7 @@ func Commands(agent string) string {
 	if agent == "" {
 		return ""
 	}
-	return fmt.Sprintf("More: %s extend 30m (or hold, resume, status, share); resume ends the session at once.\n", agent)
+	return fmt.Sprintf("More: %s extend 30m (or hold, status, share, resume to end it)\n", agent)
 }
 
 // At formats an instant with its time zone, and with its date if it lies on

@@ -72,7 +72,7 @@ func (r *run) change(ctx context.Context, e expiry.Event) control.Response {
 		return control.Response{Error: fmt.Sprintf("the agent did not answer in time: %v", err)}
 	}
 	text := announce.Outlook(st) + "\n"
-	if err := r.holdError(); err != nil && st.Held {
+	if err := r.holdError(); err != nil && st.Held && st.Phase != expiry.Ended {
 		text += fmt.Sprintf("But there is no .hold to remove: %v\n", err)
 	}
 	return control.Response{Text: text, Status: r.status(st)}

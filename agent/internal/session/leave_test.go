@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"example.com/converge/agent/internal/control"
 	"example.com/converge/pkg/expiry"
 )
 
@@ -168,6 +169,38 @@ func TestHold(t *testing.T) {
 	a.logged(lingering + `(?s).*` + lingering)
 	if err := os.Remove(filepath.Join(dir, ".hold")); err != nil {
 		t.Fatal(err)
+	}
+	a.ends(0)
+}
+
+// A session is held although its folder takes no .hold, as on a full disk; whoever
+// asks for it is told.
+func TestHoldWithoutFile(t *testing.T) {
+	dir := t.TempDir()
+	// What stands where the file is prepared keeps even root from writing it.
+	if err := os.MkdirAll(filepath.Join(dir, ".hold.new", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, func(c *Config) { c.AgentDir = dir })
+	t.Setenv("CONVERGE_AGENTDIR", dir)
+	do := func(op control.Op) string {
+		t.Helper()
+		answer, err := control.Environment().Do(a.context(), "", control.Request{Op: op})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Text
+	}
+	const without = "But there is no .hold to remove: "
+	if text := do(control.Hold); !strings.Contains(text, "It is held") || !strings.Contains(text, without) {
+		t.Errorf("%q", text)
+	}
+	a.logged(`held, but not by a file`)
+	client := a.login()
+	a.shell(client).leave(client)
+	a.logged(lingering)
+	if text := do(control.Resume); strings.Contains(text, without) || !strings.Contains(text, "told to resume") {
+		t.Errorf("%q", text)
 	}
 	a.ends(0)
 }

@@ -1,5 +1,7 @@
 package sshd
 
+import "example.com/converge/agent/internal/share"
+
 // queue queues news of who comes and goes, for the terminal. It does not wait.
 // At Shutdown everybody goes, and the reason alone is news.
 func (s *session) queue(text string) {
@@ -37,6 +39,23 @@ func (s *session) place(text string, stop <-chan struct{}) {
 func (s *session) lastMessage(restore string) {
 	if s.covering != "" {
 		_, _ = s.writeOut([]byte(restore + s.covering))
+	}
+}
+
+// lastReason tells the user of a command that Shutdown has ended why, after its
+// last output: on its terminal, whose screen is nil where there is none, or else
+// on stderr. Messages before that are not for commands: programs read what they
+// print.
+func (s *session) lastReason(screen *share.Room) {
+	s.server.mu.Lock()
+	reason := s.server.reason
+	s.server.mu.Unlock()
+	switch {
+	case reason == "" || !s.isStopping():
+	case screen != nil:
+		_, _ = s.writeOut([]byte(screen.Restore() + wallText(reason)))
+	default:
+		s.writeError("converge: " + printable(reason) + "\n")
 	}
 }
 

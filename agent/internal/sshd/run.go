@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"example.com/converge/agent/internal/share"
 )
 
 // copyBuffer is the largest packet that the library sends.
@@ -57,9 +59,18 @@ func (s *session) run(line string) {
 	s.adopt(p, begun)
 	show := s.writeOut
 	var shared *shell
-	if kind == Shell {
+	var screen *share.Room
+	switch {
+	case kind == Shell:
 		shared = s.host(p, begun)
 		show = s.show(shared)
+		screen = shared.room
+	case s.terminal != nil:
+		screen = share.NewRoom(share.Config{})
+		show = func(p []byte) (int, error) {
+			screen.Output(p)
+			return s.writeOut(p)
+		}
 	}
 	s.wg.Go(func() { s.copyIn(p) })
 	var outputs sync.WaitGroup
@@ -101,8 +112,10 @@ func (s *session) run(line string) {
 	s.server.wg.Go(func() { left.endLeft(s.server.hurry, s.server.kill) })
 	endWall()
 	if shared != nil {
-		s.lastMessage(shared.room.Restore())
+		s.lastMessage(screen.Restore())
 		s.unhost(shared, shellEnded, result)
+	} else {
+		s.lastReason(screen)
 	}
 	s.report(result)
 	p.closeFiles()

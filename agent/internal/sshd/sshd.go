@@ -233,6 +233,7 @@ type Server struct {
 	pending int // connections that have not logged in
 	lastID  uint64
 	closing bool
+	reason  string // of Shutdown
 
 	// wg counts connections, and those who bury the processes they left.
 	wg sync.WaitGroup
@@ -323,14 +324,15 @@ func (s *Server) Wall(text string) {
 
 // Shutdown ends everything: connections are refused from now on, interactive
 // shells are told the reason (if it is not ""), all sessions get SIGHUP and a
-// moment to send their last output, and the connections are closed. Processes
+// moment to send their last output, the users of commands are told the reason
+// after that, and the connections are closed. Processes
 // that do not go within 5 s, or until ctx is done if that is sooner, are
 // killed. Shutdown returns when no goroutine and no process is left; the error
 // is nil, or wraps ErrPatience and ctx's error.
 func (s *Server) Shutdown(ctx context.Context, reason string) error {
 	s.mu.Lock()
 	if !s.closing {
-		s.closing = true
+		s.closing, s.reason = true, reason
 		close(s.hurry)
 	}
 	all := make([]*conn, 0, len(s.conns))
