@@ -28,6 +28,10 @@ const (
 	sendWait = 10 * time.Second
 	// byeWait bounds that of the goodbye: CI systems kill soon after they asked.
 	byeWait = time.Second
+	// GoodbyeMost is how long Run takes after the end of its context, once its
+	// last client has gone, however the server behaves: byeWait, and what a
+	// connection takes to close.
+	GoodbyeMost = 2 * time.Second
 	// maxClients is how many clients may be connected or connecting.
 	maxClients = 128
 	// maxAlternatives is how many ids are tried in a row where each is taken.

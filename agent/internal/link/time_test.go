@@ -311,6 +311,6 @@ func TestGoodbyeIsBounded(t *testing.T) {
 		receive(t, "an id", b.ids)
 		began := time.Now()
 		check(t, b.stop())
-		within(t, "ending", time.Since(began), 0, byeWait+closeTime)
+		within(t, "ending", time.Since(began), 0, GoodbyeMost)
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"example.com/converge/agent/internal/link"
 	"example.com/converge/pkg/expiry"
 	"example.com/converge/pkg/rendezvous"
 )
@@ -54,6 +55,14 @@ func TestSignal(t *testing.T) {
 	}
 	if !strings.HasSuffix(a.out.String(), "logged out\nconverge: "+sentence+"\n") {
 		t.Errorf("it said %q", a.out)
+	}
+}
+
+// Neither commands that do not want to go nor a server that takes nothing make
+// the end late.
+func TestEndIsBounded(t *testing.T) {
+	if most := endWait + link.GoodbyeMost; most >= endMost {
+		t.Errorf("the end takes up to %v", most)
 	}
 }
 

@@ -25,9 +25,13 @@ import (
 	"example.com/converge/pkg/expiry/hold"
 )
 
-// endWait bounds the end of all sessions; CI systems kill ten seconds after
-// they have asked.
-const endWait = 4 * time.Second
+const (
+	// endMost is how long a run may take to end: CI systems kill ten seconds
+	// after they have asked.
+	endMost = 5 * time.Second
+	// endWait bounds the end of all sessions; the goodbye comes after it.
+	endWait = 2500 * time.Millisecond
+)
 
 // Config is all that a run needs. Run fills in what concerns the connection of
 // its parts.
