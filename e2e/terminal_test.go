@@ -75,9 +75,11 @@ func TestTerminal(t *testing.T) {
 	screen.tmux("resize-window", "-x", "72", "-y", "21")
 	screen.waitFor(`resized to 21 72\.`)
 	// Job control: a stopped command gives the terminal back.
-	screen.typeLine("sleep 1000")
+	// Only what runs in the foreground already is stopped by the key.
+	screen.typeLine("(echo run''ning; exec sleep 1000)")
+	screen.waitFor(`running`)
 	screen.tmux("send-keys", "C-z")
-	screen.waitFor(`Stopped\s+sleep 1000`)
+	screen.waitFor(`Stopped\s+\( echo`)
 	screen.typeLine("kill -KILL %1; disown -a; exit 3")
 	screen.waitFor(`Connection to localhost closed`)
 	screen.typeLine("echo status=$?.")
