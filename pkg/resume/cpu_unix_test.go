@@ -1,0 +1,17 @@
+//go:build unix
+
+package resume
+
+import (
+	"syscall"
+	"time"
+)
+
+// cpuTime is what the process has used of the CPUs.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
