@@ -233,11 +233,14 @@ func (c *Conn) Write(p []byte) (int, error) {
 		}
 		n += len(piece)
 	}
-	err := c.waitSent(0)
-	if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = nil // all is taken over, as a kernel's buffer would
+	if n == 0 {
+		return 0, c.waitSent(0)
 	}
-	return n, err
+	err := c.link.flush(c.writeDeadline.expired(), c.closing)
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, nil // all is taken over, as a kernel's buffer would
+	}
+	return n, c.opError("write", c.writeError(err))
 }
 
 // waitSent waits until at most limit bytes are unsent, the deadline passes or

@@ -121,7 +121,7 @@ func TestPingFlood(t *testing.T) {
 			break
 		}
 		conn.link.mu.Lock()
-		unsent := conn.link.unsent
+		unsent := conn.link.unsentLocked()
 		conn.link.mu.Unlock()
 		if unsent > hardLimit+MaxFrame {
 			t.Fatal("the buffer grows without bounds")

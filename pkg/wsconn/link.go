@@ -35,7 +35,8 @@ type link struct {
 	mu      sync.Mutex
 	room    sync.Cond // for writers at the hard limit
 	sent    chan struct{}
-	unsent  int // in pending and on its way
+	taken   uint64 // bytes, by Write
+	written uint64 // of them, by send
 	pending *buffer
 	sending bool
 	closing bool
@@ -91,7 +92,7 @@ func (l *link) readError() error {
 func (l *link) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.unsent >= hardLimit && !l.closing && l.sendErr == nil {
+	for l.unsentLocked() >= hardLimit && !l.closing && l.sendErr == nil {
 		l.room.Wait()
 	}
 	if l.closing {
@@ -104,7 +105,7 @@ func (l *link) Write(p []byte) (int, error) {
 		l.pending = newBuffer()
 	}
 	l.pending.bytes = append(l.pending.bytes, p...)
-	l.unsent += len(p)
+	l.taken += uint64(len(p))
 	if !l.sending {
 		l.sending = true
 		go l.send()
@@ -123,9 +124,10 @@ func (l *link) send() {
 		size := len(out.bytes)
 		out.free()
 		l.mu.Lock()
-		l.unsent -= size
 		if err != nil {
 			l.sendErr = err
+		} else {
+			l.written += uint64(size)
 		}
 		l.changedLocked()
 	}
@@ -137,6 +139,9 @@ func (l *link) send() {
 	}
 }
 
+// unsentLocked is how much is in pending and on its way.
+func (l *link) unsentLocked() int { return int(l.taken - l.written) }
+
 // changedLocked wakes those who wait for the buffer.
 func (l *link) changedLocked() {
 	l.room.Broadcast()
@@ -147,19 +152,48 @@ func (l *link) changedLocked() {
 }
 
 // wait returns when no more than limit bytes are unsent. It fails when sending
-// has, at the deadline and when stop is closed. One caller at a time.
+// has, at the deadline and when stop is closed. One caller at a time, of this
+// and flush.
 func (l *link) wait(limit int, expired, stop <-chan struct{}) error {
+	return l.until(func() (bool, error) {
+		switch {
+		case l.sendErr != nil:
+			return false, l.sendErr
+		case l.closing && l.taken > l.written:
+			return false, net.ErrClosed
+		}
+		return l.unsentLocked() <= limit, nil
+	}, expired, stop)
+}
+
+// flush returns when all that has been taken by now is sent; see wait. A peer
+// that takes the last of it and closes at once does not make it fail: what comes
+// after, our answer to its close frame, is not waited for.
+func (l *link) flush(expired, stop <-chan struct{}) error {
+	l.mu.Lock()
+	all := l.taken
+	l.mu.Unlock()
+	return l.flushTo(all, expired, stop)
+}
+
+// flushTo is flush up to the byte that was taken as the one with that number.
+func (l *link) flushTo(all uint64, expired, stop <-chan struct{}) error {
+	return l.until(func() (bool, error) {
+		if l.written >= all {
+			return true, nil
+		}
+		return false, l.sendErr
+	}, expired, stop)
+}
+
+// until waits for what ready, which is called with mu held, says.
+func (l *link) until(ready func() (bool, error), expired, stop <-chan struct{}) error {
 	for {
 		l.mu.Lock()
-		unsent, closing, err := l.unsent, l.closing, l.sendErr
+		ok, err := ready()
 		l.mu.Unlock()
-		switch {
-		case err != nil:
+		if ok || err != nil {
 			return err
-		case closing && unsent > 0:
-			return net.ErrClosed
-		case unsent <= limit:
-			return nil
 		}
 		select {
 		case <-l.sent:
