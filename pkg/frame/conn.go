@@ -42,8 +42,9 @@ var ErrSilent = errors.New("websocket: the peer is silent: connection lost")
 //     relay do, go on sending until it is done and answer then. RFC 6455 does
 //     not oblige it to (section 5.5.1).
 //   - Close sends the close frame, for which a peer that takes nothing has
-//     five seconds, and waits, a second at most, for the peer's, so that what
-//     was written last is not lost to a TCP reset.
+//     five seconds, and waits, a second at most, for the peer's, or if that
+//     has come for its end, so that what was written last is not lost to a TCP
+//     reset.
 //   - A write that its deadline cut inside a frame has taken the whole chunk;
 //     the rest of it goes out before the next one.
 //   - Over TLS a write that its deadline cut is the last one: crypto/tls fails
@@ -66,6 +67,7 @@ type Conn struct {
 	raw     []byte // bytes of buf that are not parsed yet
 	segment []byte // parsed payload that is not read yet
 	readErr error  // sticky
+	late    error  // of a step behind payload, which is to be delivered first
 
 	dmu      sync.Mutex
 	user     time.Time // the deadline that the user set
@@ -76,7 +78,6 @@ type Conn struct {
 	closed    chan struct{}
 	closeOnce sync.Once
 	closeErr  error
-	control   sync.WaitGroup
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -98,7 +99,7 @@ func newConn(nc net.Conn, in io.Reader, opts Options, server bool) *Conn {
 		closed: make(chan struct{}),
 	}
 	c.send.init(nc, !server)
-	c.control.Go(func() { c.send.control(opts.ping(), c.closed) })
+	c.send.keepAlive(opts.ping())
 	return c
 }
 
@@ -126,6 +127,11 @@ func (c *Conn) fill() error {
 		return net.ErrClosed
 	default:
 	}
+	if c.late != nil {
+		err := c.late
+		c.late = nil
+		return c.fail(err)
+	}
 	if c.readErr != nil {
 		return c.readErr
 	}
@@ -139,29 +145,35 @@ func (c *Conn) fill() error {
 			return err
 		}
 	}
+	payload, err := c.step()
+	c.segment = payload
+	return c.fail(err)
+}
+
+// step parses a part of raw. Its error ends the reading and is to be handed to
+// fail. rmu is held.
+func (c *Conn) step() (payload []byte, err error) {
 	n, ev, err := c.parse.next(c.raw)
 	c.raw = c.raw[n:]
 	if err != nil {
-		return c.fail(err)
+		return nil, err
 	}
 	switch ev.op {
 	case opBinary:
-		c.segment = ev.payload
+		return ev.payload, nil
 	case opPing:
 		c.send.answer(ev.payload)
 	case opClose:
 		code, reason, err := parseClose(ev.payload)
 		switch {
 		case err != nil:
-			return c.fail(err)
+			return nil, err
 		case code == CloseNormal || code == CloseGoingAway || code == CloseNoStatus:
-			c.readErr = io.EOF
-		default:
-			c.readErr = &CloseError{Code: code, Reason: reason}
+			return nil, io.EOF
 		}
-		return c.readErr
+		return nil, &CloseError{Code: code, Reason: reason}
 	}
-	return nil
+	return nil, nil
 }
 
 // readRaw reads from the network under the earlier of the user's deadline and
@@ -221,8 +233,12 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// fail makes a protocol error of the peer's sticky and tells the peer.
+// fail makes an error of step, if it is one, sticky, and tells the peer of its
+// violation. rmu is held.
 func (c *Conn) fail(err error) error {
+	if err == nil {
+		return nil
+	}
 	c.readErr = err
 	var protocol *ProtocolError
 	if errors.As(err, &protocol) {
@@ -283,28 +299,41 @@ func (c *Conn) CloseWith(code int, reason string) error {
 		c.send.endBy(time.Now().Add(closeWrite))
 		err := c.send.close(code, reason)
 		c.rmu.Lock()
-		if err == nil && c.readErr == nil {
+		if c.late != nil {
+			c.readErr, c.late = c.late, nil
+		}
+		if err == nil {
 			c.drain()
 		}
 		c.buf, c.raw, c.segment = nil, nil, nil
 		c.rmu.Unlock()
 		c.closeErr = c.nc.Close()
-		c.control.Wait()
+		c.send.stop()
 	})
 	return c.closeErr
 }
 
-// drain reads what still comes until the peer's close frame or its end.
+// drain reads what still comes: until the peer's close frame or, after its
+// last words, until its end. Unread input would make a plain close throw away
+// what is still on its way to the peer. rmu is held.
 func (c *Conn) drain() {
-	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
+	ended := c.readErr != nil // nothing more is looked at
+	if ended && !c.hadLastWords() {
+		return
+	}
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	switch {
+	case ok:
 		_ = half.CloseWrite()
+	case ended:
+		return // the peer would not see that its end is waited for
 	}
 	if c.buf == nil {
 		c.buf = make([]byte, readBuffer)
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(closeWait))
 	for {
-		for len(c.raw) > 0 {
+		for !ended && len(c.raw) > 0 {
 			n, ev, err := c.parse.next(c.raw)
 			if err != nil || ev.op == opClose {
 				return
@@ -317,6 +346,12 @@ func (c *Conn) drain() {
 		}
 		c.raw = c.buf[:n]
 	}
+}
+
+// hadLastWords tells a peer that ended the conversation from a connection
+// that broke. rmu is held.
+func (c *Conn) hadLastWords() bool {
+	return c.readErr == io.EOF || errors.As(c.readErr, new(*CloseError)) || errors.As(c.readErr, new(*ProtocolError))
 }
 
 func (c *Conn) isClosed() bool {

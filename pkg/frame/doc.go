@@ -4,6 +4,8 @@
 // messages only, as a stream of bytes whose message borders mean nothing, and
 // negotiates neither subprotocols nor extensions.
 //
+// spec.md says what is accepted and refused, with which close code, and why.
+//
 // It holds as little as it can: payload is unmasked where it was read and
 // written on from there, and nothing is allocated for what a peer announces.
 //

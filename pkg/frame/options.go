@@ -30,6 +30,9 @@ type Options struct {
 	// MaxFrame is the longest accepted data frame in bytes; 0 is
 	// DefaultMaxFrame. A longer one fails the connection with 1009.
 	MaxFrame int64
+	// Poller takes a relay's or port's connections over while they are idle,
+	// so that these need no goroutine. It may be nil.
+	Poller *Poller
 }
 
 func (o Options) ping() time.Duration {

@@ -95,11 +95,13 @@ func TestRelaySuspendedIsNotSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw, nc := net.Pipe()
 		var s side
-		s.init(Peer{Conn: nc}, Options{})
+		s.init(Peer{Conn: nc}, Options{Ping: time.Second / 3})
 		if err := s.send.begin(); err != nil {
 			t.Fatal(err)
 		}
-		read := async(func() error { _, err := s.read(make([]byte, 1), time.Second); return err })
+		s.keep()
+		go func() { _, _ = io.Copy(io.Discard, raw) }() // pings
+		read := async(func() error { _, _, err := s.read(); return err })
 		time.Sleep(time.Minute)
 		select {
 		case err := <-read:
@@ -110,7 +112,8 @@ func TestRelaySuspendedIsNotSilent(t *testing.T) {
 		if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
-		_, _ = raw.Close(), nc.Close()
+		s.finish()
+		_ = raw.Close()
 	})
 }
 

@@ -4,20 +4,19 @@ import (
 	"bytes"
 	crand "crypto/rand"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // errCloseSent is returned for data after our close frame (section 5.5.1).
 var errCloseSent = errors.New("websocket: write after close")
 
-// sender serialises the frames of one connection. Pings and pongs are written
-// by control alone, in a goroutine of its own, so that whoever reads never
-// waits for the network to take something: two peers that read only after
-// they have written everything would otherwise stop for good.
+// sender serialises the frames of one connection. Its pings and pongs are in
+// controls.go.
 //
 // A deadline is on the connection only while a call that it bounds is under
 // way. One that passed long ago must not fail the pings of an idle connection,
@@ -31,19 +30,31 @@ type sender struct {
 	failed    error  // the first write error that was no timeout
 	tail      []byte // what a deadline kept from being written of a frame
 
+	// A relay writes to the descriptor itself where it can: the kernel mostly
+	// takes all at once, and then no deadline need be set.
+	raw     syscall.RawConn // nil: nc is written to
+	stall   time.Duration   // bounds a write to raw that has to wait; 0 is for ever
+	writeFn func(fd uintptr) bool
+	out     []byte // the rest of what is being written to raw; mu is held
+	outErr  error
+	blocked bool        // a deadline was set for stall
+	waited  bool        // the last write had to wait
+	slow    atomic.Bool // that of the last data had to
+
+	waiting  atomic.Int32 // calls of data and close under way
 	dmu      sync.Mutex
 	deadline time.Time // bounds data and close
 	limit    time.Time // bounds everything, in place of deadline, once it is set
-	waiting  int       // calls of data and close under way
 
-	pmu     sync.Mutex
-	pong    []byte // the newest ping's payload
-	pongDue bool
-	wake    chan struct{} // tells control of pongDue
+	control controls
 }
 
-func (s *sender) init(nc net.Conn, masked bool) {
-	s.nc, s.masked, s.wake = nc, masked, make(chan struct{}, 1)
+func (s *sender) init(nc net.Conn, masked bool) { s.nc, s.masked = nc, masked }
+
+// useRaw makes the sender write to the descriptor. A write that has to wait
+// may take as long as stall says.
+func (s *sender) useRaw(raw syscall.RawConn, stall time.Duration) {
+	s.raw, s.stall, s.writeFn = raw, stall, s.tryWrite
 }
 
 // setDeadline bounds data and close; the zero time is for ever.
@@ -51,7 +62,7 @@ func (s *sender) setDeadline(t time.Time) {
 	s.dmu.Lock()
 	defer s.dmu.Unlock()
 	s.deadline = t
-	if s.waiting > 0 {
+	if s.busy() {
 		s.arm()
 	}
 }
@@ -67,7 +78,7 @@ func (s *sender) endBy(t time.Time) {
 // arm gives the connection the deadline that holds now. dmu is held.
 func (s *sender) arm() {
 	t := s.limit
-	if t.IsZero() && s.waiting > 0 {
+	if t.IsZero() && s.busy() {
 		t = s.deadline
 	}
 	_ = s.nc.SetWriteDeadline(t)
@@ -84,7 +95,7 @@ func (s *sender) begin() error {
 	if !t.IsZero() && !t.After(time.Now()) {
 		return os.ErrDeadlineExceeded
 	}
-	s.waiting++
+	s.waiting.Add(1)
 	if !s.deadline.IsZero() {
 		s.arm()
 	}
@@ -95,18 +106,14 @@ func (s *sender) begin() error {
 func (s *sender) end() {
 	s.dmu.Lock()
 	defer s.dmu.Unlock()
-	s.waiting--
+	s.waiting.Add(-1)
 	if !s.deadline.IsZero() {
 		s.arm()
 	}
 }
 
 // busy reports whether data or a close frame waits for the network.
-func (s *sender) busy() bool {
-	s.dmu.Lock()
-	defer s.dmu.Unlock()
-	return s.waiting > 0
-}
+func (s *sender) busy() bool { return s.waiting.Load() > 0 }
 
 // data writes buf[start:] as one binary frame, masking it in place where the
 // role asks for it. At least maxHeader bytes in front of start are the
@@ -123,7 +130,9 @@ func (s *sender) data(buf []byte, start int) (taken bool, err error) {
 	if s.closeSent {
 		return false, errCloseSent
 	}
-	return s.frame(opBinary, buf, start)
+	taken, err = s.frame(opBinary, buf, start)
+	s.slow.Store(s.waited)
+	return taken, err
 }
 
 // close sends the close frame, once, and what is left of it when called again.
@@ -163,7 +172,7 @@ func (s *sender) frame(op byte, buf []byte, start int) (taken bool, err error) {
 	head := appendHeader(encoded[:0], h)
 	start -= len(head)
 	copy(buf[start:], head)
-	n, err := s.nc.Write(buf[start:])
+	n, err := s.write(buf[start:])
 	switch {
 	case err == nil:
 		return true, nil
@@ -180,7 +189,7 @@ func (s *sender) frame(op byte, buf []byte, start int) (taken bool, err error) {
 // flushTail writes what an earlier deadline left of a frame. mu is held.
 func (s *sender) flushTail() error {
 	for len(s.tail) > 0 {
-		n, err := s.nc.Write(s.tail)
+		n, err := s.write(s.tail)
 		s.tail = s.tail[n:]
 		if err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -193,66 +202,55 @@ func (s *sender) flushTail() error {
 	return nil
 }
 
-// answer queues a pong; only the newest ping needs one (section 5.5.3).
-func (s *sender) answer(payload []byte) {
-	s.pmu.Lock()
-	s.pong = append(s.pong[:0], payload...)
-	s.pongDue = true
-	s.pmu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
+// write writes all of b, or fails. mu is held.
+func (s *sender) write(b []byte) (int, error) {
+	if s.raw == nil {
+		return s.nc.Write(b)
 	}
+	s.out, s.outErr, s.waited = b, nil, false
+	err := s.raw.Write(s.writeFn)
+	n := len(b) - len(s.out)
+	s.out = nil
+	if s.blocked {
+		s.blocked = false
+		s.dmu.Lock()
+		s.arm()
+		s.dmu.Unlock()
+	}
+	if s.outErr != nil {
+		err = s.outErr
+	}
+	return n, err
 }
 
-// control writes the pongs that are due, and a ping about every interval (0 is
-// never), until done is closed. A write that is stuck then is ended by endBy.
-func (s *sender) control(every time.Duration, done <-chan struct{}) {
-	timer := time.NewTimer(jitter(every))
-	defer timer.Stop()
-	if every == 0 {
-		timer.Stop()
-	}
-	for {
-		ping := false
-		select {
-		case <-done:
-			return
-		case <-s.wake:
-		case <-timer.C:
-			ping = true
+// tryWrite is called with raw's descriptor until it returns true, each time
+// when that is ready.
+func (s *sender) tryWrite(fd uintptr) bool {
+	for len(s.out) > 0 {
+		n, err := writeFD(fd, s.out)
+		switch {
+		case errors.Is(err, errWouldBlock):
+			s.waited = true
+			s.block()
+			return false
+		case err != nil:
+			s.outErr = err
+			return true
 		}
-		s.controls(ping)
-		if ping {
-			timer.Reset(jitter(every))
-		}
+		s.out = s.out[n:]
 	}
+	return true
 }
 
-// jitter spreads d by a quarter either way.
-func jitter(d time.Duration) time.Duration {
-	return d - d/4 + rand.N(d/2+1)
-}
-
-// controls writes a pong, if one is due, and if asked to an empty ping
-// (section 5.5.2). Its errors are met by the next data frame; a peer that
-// cannot be written to is found out by the reader's silence limit.
-func (s *sender) controls(ping bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closeSent {
+// block is called when a write has to wait.
+func (s *sender) block() {
+	if s.stall == 0 || s.blocked {
 		return
 	}
-	var buf [maxHeader + maxControl]byte
-	s.pmu.Lock()
-	due := s.pongDue
-	s.pongDue = false
-	n := copy(buf[maxHeader:], s.pong)
-	s.pmu.Unlock()
-	if due {
-		_, _ = s.frame(opPong, buf[:maxHeader+n], maxHeader)
-	}
-	if ping {
-		_, _ = s.frame(opPing, buf[:maxHeader], maxHeader)
+	s.dmu.Lock()
+	defer s.dmu.Unlock()
+	if s.limit.IsZero() && s.deadline.IsZero() {
+		s.blocked = true
+		_ = s.nc.SetWriteDeadline(time.Now().Add(s.stall))
 	}
 }

@@ -1,0 +1,210 @@
+package frame
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/websocket-conformance.md")
+
+// row is a line of the table.
+type row struct {
+	id, what, want string
+	results        []string // of the subjects
+	asText         string
+	note           string
+}
+
+func (r row) line() string {
+	return fmt.Sprintf("%-7s %-5s %v  as text %-5s  %s", r.id, r.want, r.results, r.asText, r.what)
+}
+
+// number is the case's, or that of the first of several.
+func (r row) number() (n []int) {
+	first, _, _ := strings.Cut(r.id, " ")
+	for part := range strings.SplitSeq(first, ".") {
+		i, _ := strconv.Atoi(part) // all ids are numbers
+		n = append(n, i)
+	}
+	return n
+}
+
+// utf8Row stands for section 6, all of it text: how it is refused does not
+// depend on what the text is.
+func utf8Row(t *testing.T) row {
+	r := row{id: "6.1.1 – 6.23.7", what: "UTF-8, valid and not, in all kinds of fragments", want: "1003", asText: "1003",
+		note: "not applicable: a text message is refused by its header, whatever is in it"}
+	samples := [][]burst{
+		once(0, text("")),
+		once(0, text(notUTF8)),
+		once(1, text("κόσμε")),
+		once(0, part(1, ""), part(0, ""), last("")),
+		once(frameWise, part(1, "\xce"), last("\xba")),
+	}
+	for _, s := range subjects {
+		verdict := "pass"
+		for _, bursts := range samples {
+			if got := result(t, "6 "+s.name, s.run(t, bursts, 0, "1003")); got != "pass" {
+				verdict = got
+			}
+		}
+		r.results = append(r.results, verdict)
+	}
+	return r
+}
+
+// compressionRows do the handshakes of sections 12 and 13, and try a frame
+// that would be compressed.
+func compressionRows(t *testing.T) []row {
+	offers := []string{ // 12 has the first, 13 all
+		"permessage-deflate",
+		"permessage-deflate; server_no_context_takeover",
+		"permessage-deflate; server_max_window_bits=8",
+		"permessage-deflate; server_max_window_bits=15",
+		"permessage-deflate; server_no_context_takeover; server_max_window_bits=8",
+		"permessage-deflate; server_no_context_takeover; server_max_window_bits=15",
+		"permessage-deflate; server_no_context_takeover; server_max_window_bits=8, permessage-deflate",
+	}
+	verdict := func(name string, err error) string { return result(t, "12, 13 "+name, err) }
+	const note = "not applicable: no extension is negotiated, and RSV1 without one is 1002 (3.1 to 3.7)"
+	results := []string{"pass", "pass", "pass"}
+	for _, offer := range offers {
+		// Accept is what a relay and a server's end have in common.
+		if got := verdict("server", refuseOffer(t, offer)); got != "pass" {
+			results[0], results[2] = got, got
+		}
+	}
+	results[1] = verdict("client", refuseChoice(t))
+	return []row{
+		{id: "12.1.1 – 12.5.18", what: "compressed messages", want: "–", results: results, asText: "–", note: note},
+		{id: "13.1.1 – 13.7.18", what: "compression with parameters", want: "–", results: results, asText: "–", note: note},
+	}
+}
+
+// refuseOffer offers a compression to Accept.
+func refuseOffer(t *testing.T, offer string) error {
+	url, _ := newServer(t, false, echo)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "ws://"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	p := newRefPeer(conn, true, 1)
+	request := strings.TrimSuffix(clientHandshake("/"), "\r\n") + "Sec-WebSocket-Extensions: " + offer + "\r\n\r\n"
+	if _, err := io.WriteString(conn, request); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(p.in, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || len(resp.Header.Values("Sec-WebSocket-Extensions")) != 0 {
+		return fmt.Errorf("answered %v, %w", resp, err)
+	}
+	if _, err := conn.Write(p.encode(rsv(4, bin(10)))); err != nil {
+		return err
+	}
+	if err := p.hear(nil); err != nil || p.code != CloseProtocolError {
+		return fmt.Errorf("a compressed frame was answered by %d, %w", p.code, err)
+	}
+	return nil
+}
+
+// refuseChoice has a server choose a compression that Dial did not offer.
+func refuseChoice(t *testing.T) error {
+	offered := make(chan []string, 1)
+	url, tr := newServer(t, false, func(w http.ResponseWriter, r *http.Request) {
+		offered <- r.Header.Values("Sec-WebSocket-Extensions")
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+			"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", acceptFor(r.Header.Get("Sec-WebSocket-Key")))
+	})
+	conn, err := Dial(t.Context(), url, tr, nil, quiet)
+	if err == nil {
+		_ = conn.Close()
+		return errors.New("a compression that was not offered was accepted")
+	}
+	if got := <-offered; len(got) != 0 || !strings.Contains(err.Error(), "not offered") {
+		return fmt.Errorf("offered %q: %w", got, err)
+	}
+	return nil
+}
+
+const (
+	pagePath = "../../docs/websocket-conformance.md"
+	pageHead = `# RFC 6455 conformance of the data path
+
+Generated by ` + "`go test ./pkg/frame -run TestAutobahn -update`" + `; the test fails
+when this page is not what it finds. What is accepted, refused and limited, and
+why, is in [pkg/frame/spec.md](../pkg/frame/spec.md).
+
+The cases are those of the Autobahn test suite, written down again for a stream
+of binary messages and played over loopback TCP by a reference implementation
+of the RFC that shares no code with the package. The suite's own program needs
+Python 2 and is not in Debian; ` + "`python3-autobahn`" + `, which is, is the library without
+the suite. Three things are judged: both ends of ` + "`frame.Conn`" + `, sending back what
+they read, and ` + "`frame.Relay`" + ` between the fuzzer and a peer that sends everything
+back.
+
+- **outcome**: *echo*: all data and the pongs come back, and the fuzzer's close
+  frame is answered by 1000; *close*: the case closes by itself, data before that
+  comes back, and the close frame is answered by 1000 or its own code; a number:
+  the connection is failed with this close code. Of a relay it is also checked
+  that the far end gets exactly the data before the end, and then the close frame
+  as it was sent, or 1011 after a violation.
+- A message that the suite sends as text is sent as binary; **as text** is what
+  comes of it as it stands. Where the suite has the same case as binary anyway
+  (1.2, 9.2, 9.4, 9.6, 9.8), the text case is played as text only.
+
+| case | what is sent | outcome | server | client | relay | as text |
+| --- | --- | --- | --- | --- | --- | --- |
+`
+)
+
+// checkPage compares the table with the page.
+func checkPage(t *testing.T, rows []row) {
+	var page strings.Builder
+	page.WriteString(pageHead)
+	slices.SortStableFunc(rows, func(a, b row) int { return slices.Compare(a.number(), b.number()) })
+	var notes []string
+	for _, r := range rows {
+		if r.note != "" {
+			n := 0
+			for n < len(notes) && notes[n] != r.note {
+				n++
+			}
+			if n == len(notes) {
+				notes = append(notes, r.note)
+			}
+			r.what += fmt.Sprintf(" (%d)", n+1)
+		}
+		fmt.Fprintf(&page, "| %s | %s | %s | %s | %s |\n", r.id, r.what, r.want, strings.Join(r.results, " | "), r.asText)
+	}
+	page.WriteString("\n")
+	for i, note := range notes {
+		fmt.Fprintf(&page, "%d. %s.\n", i+1, strings.ToUpper(note[:1])+note[1:])
+	}
+	if _, err := os.Stat("../../go.work"); err != nil {
+		return // the module by itself, as it is released, has no docs folder
+	}
+	if *update {
+		if err := os.WriteFile(filepath.FromSlash(pagePath), []byte(page.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(filepath.FromSlash(pagePath))
+	if err != nil || strings.ReplaceAll(string(got), "\r\n", "\n") != page.String() {
+		t.Errorf("docs/websocket-conformance.md is not current (%v): run the test with -update", err)
+	}
+}
