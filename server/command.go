@@ -88,19 +88,21 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.GetCertificate}
 	}
 
+	tuneMemory()
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return cmdline.ListenError(address, "choose another with --listen", err)
 	}
 	budget := front.NewBudget(front.FileLimit())
-	rendezvous := hub.New(hub.Config{
+	joiner := hub.New(hub.Config{
 		KeepAlive: keepAlive,
 		RemoteOf:  func(r *http.Request) string { return origins.ClientIP(r).String() },
 		Opened:    budget.Opened, Closed: budget.Closed,
+		Room:   budget.Room,
 		Logger: log,
 	})
 	door := front.New(front.Config{
-		Endpoints: rendezvous, Pages: pages,
+		Endpoints: joiner, Pages: pages,
 		HostOf: func(r *http.Request) string { return origins.Of(r).Host },
 		Prefix: prefix,
 		Budget: budget, TLS: tlsConfig, Logger: log,
@@ -117,7 +119,7 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		defer cancel()
 		var ends errgroup.Group
 		ends.Go(func() error { return door.Shutdown(out) })
-		ends.Go(func() error { return rendezvous.Shutdown(out) })
+		ends.Go(func() error { return joiner.Shutdown(out) })
 		// A peer that was cut off is no failure of a server that was told to end.
 		if err := ends.Wait(); err != nil {
 			log.Warn("ended the hard way", "err", err)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/converge/pkg/frame"
+	"example.com/converge/pkg/rendezvous"
 	"example.com/converge/pkg/transport"
 	"example.com/converge/server/internal/fakeagent"
 )
@@ -39,6 +40,11 @@ func refusal(err error) int {
 func TestOutOfFiles(t *testing.T) {
 	p := startWithFiles(t, 64)
 	p.serveAgent("job")
+	idle, err := fakeagent.Register(t.Context(), p.server, "idle", fakeagent.NewKey(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Vanish()
 	var sessions []*frame.Conn
 	for {
 		conn, err := p.dial("job")
@@ -56,6 +62,16 @@ func TestOutOfFiles(t *testing.T) {
 	}
 	if _, err := fakeagent.Register(t.Context(), p.server, "other", fakeagent.NewKey(), nil); refusal(err) != http.StatusServiceUnavailable {
 		t.Errorf("another agent: %v, want 503", err)
+	}
+
+	// Nothing is parked: leave for it would come before the answer to a goodbye.
+	for _, m := range []rendezvous.Message{{Park: &rendezvous.Park{}}, {Bye: &rendezvous.Bye{}}} {
+		if err := idle.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := idle.Receive(); err == nil {
+		t.Errorf("an agent that asked to park, and left, was told %+v", m)
 	}
 
 	// There is still room for pages, and then for nothing.

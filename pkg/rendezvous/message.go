@@ -13,8 +13,10 @@ import (
 const (
 	// Version is the protocol's version that this code speaks; it takes all
 	// from MinVersion on.
-	Version    = 1
+	Version    = 2
 	MinVersion = 1
+	// SpareVersion is the first version with parked connections.
+	SpareVersion = 2
 	// MaxMessage is the longest encoded message in bytes.
 	MaxMessage = 16 << 10
 	// maxText and maxMeta bound what a peer can make us keep or show.
@@ -33,6 +35,9 @@ type Message struct {
 	Refused    *Refused    `json:"refused,omitempty"`
 	Dial       *Dial       `json:"dial,omitempty"`
 	DialFailed *DialFailed `json:"dial_failed,omitempty"`
+	Park       *Park       `json:"park,omitempty"`
+	Parking    *Parking    `json:"parking,omitempty"`
+	Accepted   *Accepted   `json:"accepted,omitempty"`
 	Bye        *Bye        `json:"bye,omitempty"`
 }
 
@@ -96,12 +101,14 @@ type Refused struct {
 
 func (r *Refused) Error() string { return r.Text }
 
-// Dial asks the agent to dial back for a client.
+// Dial asks the agent to dial back for a client. On a parked connection it is
+// the first message and says that the client is there.
 type Dial struct {
 	// Client numbers the client, once per server run.
 	Client uint64 `json:"client"`
-	// Token authenticates the dial-back, once and for ten seconds.
-	Token string `json:"token"`
+	// Token authenticates the dial-back, once and for ten seconds. It is empty
+	// on a parked connection.
+	Token string `json:"token,omitempty"`
 	// Remote is the client's address as the server saw it.
 	Remote string `json:"remote,omitempty"`
 }
@@ -111,6 +118,24 @@ type DialFailed struct {
 	Client uint64 `json:"client"`
 	// Text is a sentence for the client.
 	Text string `json:"text"`
+}
+
+// Park asks for leave to park a data connection, from SpareVersion on.
+type Park struct{}
+
+// Parking is the answer to Park: the agent may open one data connection, which
+// then waits for a client.
+type Parking struct {
+	// Client stands where a dial-back has its client's number.
+	Client uint64 `json:"client"`
+	// Token authenticates the connection, once and for thirty seconds.
+	Token string `json:"token"`
+}
+
+// Accepted is the agent's answer to Dial on a parked connection. The stream
+// begins after it, in either direction after the first message.
+type Accepted struct {
+	Client uint64 `json:"client"`
 }
 
 // Bye is a clean goodbye of either side: the id is free at once.
@@ -134,6 +159,9 @@ func (m *Message) check() error {
 	count(m.Refused != nil)
 	count(m.Dial != nil)
 	count(m.DialFailed != nil)
+	count(m.Park != nil)
+	count(m.Parking != nil)
+	count(m.Accepted != nil)
 	count(m.Bye != nil)
 	if set > 1 {
 		return errors.New("it is several messages in one")
@@ -153,6 +181,8 @@ func (m *Message) check() error {
 		return short("dial", m.Dial.Token, m.Dial.Remote)
 	case m.DialFailed != nil:
 		return short("dial_failed", m.DialFailed.Text)
+	case m.Parking != nil:
+		return short("parking", m.Parking.Token)
 	case m.Bye != nil:
 		return short("bye", m.Bye.Text)
 	}
@@ -188,23 +218,32 @@ func short(what string, texts ...string) error {
 // Send writes a message: its length in two bytes, big-endian, and as much
 // JSON, in one Write. Calls must not overlap.
 func Send(w io.Writer, m Message) error {
+	b, err := Encode(m)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(b); err != nil {
+		return fmt.Errorf("cannot send a control message: %w", err)
+	}
+	return nil
+}
+
+// Encode returns what Send writes.
+func Encode(m Message) ([]byte, error) {
 	var buf bytes.Buffer
 	buf.Write([]byte{0, 0})
 	encoder := json.NewEncoder(&buf)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(m); err != nil {
-		return fmt.Errorf("cannot encode a control message: %w", err)
+		return nil, fmt.Errorf("cannot encode a control message: %w", err)
 	}
 	b := buf.Bytes()
 	n := len(b) - 2
 	if n > MaxMessage {
-		return fmt.Errorf("cannot send a control message of %d bytes: the limit is %d", n, MaxMessage)
+		return nil, fmt.Errorf("cannot send a control message of %d bytes: the limit is %d", n, MaxMessage)
 	}
 	binary.BigEndian.PutUint16(b, uint16(n))
-	if _, err := w.Write(b); err != nil {
-		return fmt.Errorf("cannot send a control message: %w", err)
-	}
-	return nil
+	return b, nil
 }
 
 // ErrMalformed is wrapped by Receive's errors about what the peer sent, as
@@ -218,9 +257,9 @@ func Receive(r io.Reader) (Message, error) {
 	if _, err := io.ReadFull(r, prefix[:]); err != nil {
 		return Message{}, err
 	}
-	n := binary.BigEndian.Uint16(prefix[:])
-	if n == 0 || n > MaxMessage {
-		return Message{}, fmt.Errorf("%w: length %d", ErrMalformed, n)
+	n, err := messageLength(prefix[:])
+	if err != nil {
+		return Message{}, err
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
@@ -230,6 +269,30 @@ func Receive(r io.Reader) (Message, error) {
 		return Message{}, err
 	}
 	return Decode(b)
+}
+
+// messageLength decodes a message's first two bytes.
+func messageLength(prefix []byte) (int, error) {
+	n := int(binary.BigEndian.Uint16(prefix))
+	if n == 0 || n > MaxMessage {
+		return 0, fmt.Errorf("%w: length %d", ErrMalformed, n)
+	}
+	return n, nil
+}
+
+// Cut decodes the message at the start of b and returns how long it is there,
+// or 0 while b does not hold all of it. It is Receive for bytes that come by
+// themselves; its errors are all ErrMalformed.
+func Cut(b []byte) (Message, int, error) {
+	if len(b) < 2 {
+		return Message{}, 0, nil
+	}
+	n, err := messageLength(b)
+	if err != nil || len(b) < 2+n {
+		return Message{}, 0, err
+	}
+	m, err := Decode(b[2 : 2+n])
+	return m, 2 + n, err
 }
 
 // Decode decodes the JSON of one message and checks its limits.

@@ -22,6 +22,9 @@ func messages() []Message {
 		{Refused: &Refused{Code: RefusedTaken, Text: "it is taken"}},
 		{Dial: &Dial{Client: 1<<64 - 1, Token: "t", Remote: "192.0.2.1"}},
 		{DialFailed: &DialFailed{Client: 7, Text: "no"}},
+		{Park: &Park{}},
+		{Parking: &Parking{Client: 8, Token: "t"}},
+		{Accepted: &Accepted{Client: 9}},
 		{Bye: &Bye{}},
 		{},
 	}
@@ -194,12 +197,20 @@ func FuzzReceive(f *testing.F) {
 		r := bytes.NewReader(stream)
 		for {
 			before := r.Len()
-			_, err := Receive(r)
+			got, err := Receive(r)
+			used := before - r.Len()
+			cut, n, cutErr := Cut(stream[len(stream)-before:])
 			if err == nil {
-				if used := before - r.Len(); used > MaxMessage+2 {
+				if used > MaxMessage+2 {
 					t.Fatalf("one message took %d bytes", used)
 				}
+				if n != used || cutErr != nil || !reflect.DeepEqual(cut, got) {
+					t.Fatalf("Receive took %d bytes, Cut %d: %v", used, n, cutErr)
+				}
 				continue
+			}
+			if errors.Is(err, ErrMalformed) != errors.Is(cutErr, ErrMalformed) || (cutErr == nil && n != 0) {
+				t.Fatalf("Receive: %v, Cut: %d, %v", err, n, cutErr)
 			}
 			if err == io.EOF && before != 0 {
 				t.Fatalf("io.EOF with %d bytes left", before)

@@ -15,11 +15,15 @@ import (
 	"example.com/converge/pkg/wsconn"
 )
 
+const fullText = "too many clients are connected to the agent"
+
 // control is the control connection of one registration. Answers go to the
 // one that the question came from: a restarted server counts its clients anew.
 type control struct {
-	conn *wsconn.Conn
-	mu   sync.Mutex // serialises messages
+	conn    *wsconn.Conn
+	version int // of the protocol, as agreed
+	parking chan *rendezvous.Parking
+	mu      sync.Mutex // serialises messages
 }
 
 // send writes a message, unless ctx has ended. A server that does not take it
@@ -61,6 +65,11 @@ func (l *Link) listen(ctx context.Context, c *control) error {
 			return errors.New("the server said goodbye")
 		case m.Dial != nil:
 			l.answer(ctx, c, m.Dial)
+		case m.Parking != nil:
+			select {
+			case c.parking <- m.Parking:
+			default: // more than was asked for
+			}
 		}
 	}
 }
@@ -73,12 +82,12 @@ func (l *Link) answer(ctx context.Context, c *control, d *rendezvous.Dial) {
 	select {
 	case l.slots <- struct{}{}:
 	default:
-		fail("too many clients are connected to the agent")
+		fail(fullText)
 		return
 	}
 	l.clients.Go(func() {
 		defer func() { <-l.slots }()
-		conn, err := l.dialBack(ctx, d)
+		conn, err := l.dialBack(ctx, d.Client, d.Token)
 		if err != nil {
 			l.log.Warn("cannot dial back for a client", "client", d.Client, "err", err)
 			fail("the agent could not connect back")
@@ -88,14 +97,15 @@ func (l *Link) answer(ctx context.Context, c *control, d *rendezvous.Dial) {
 	})
 }
 
-func (l *Link) dialBack(ctx context.Context, d *rendezvous.Dial) (net.Conn, error) {
+// dialBack opens the data connection that the server gave a token for.
+func (l *Link) dialBack(ctx context.Context, client uint64, token string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.dialWait)
 	defer cancel()
 	header := l.cfg.Header.Clone()
 	if header == nil {
 		header = http.Header{}
 	}
-	header.Set(rendezvous.ClientHeader, strconv.FormatUint(d.Client, 10))
-	header.Set(rendezvous.TokenHeader, d.Token)
+	header.Set(rendezvous.ClientHeader, strconv.FormatUint(client, 10))
+	header.Set(rendezvous.TokenHeader, token)
 	return frame.Dial(ctx, l.cfg.Server.DataURL(), l.cfg.Transport, header, frame.Options{Ping: l.cfg.KeepAlive})
 }

@@ -79,7 +79,7 @@ type Link struct {
 	slots   chan struct{} // one for each client
 
 	// The constants; tests have less time.
-	registerWait, dialWait, sendWait, byeWait time.Duration
+	registerWait, dialWait, sendWait, byeWait, firstPark, nextPark time.Duration
 
 	// The rest is Run's alone.
 	id       string // the present one
@@ -104,6 +104,7 @@ func New(cfg Config) (*Link, error) {
 	return &Link{
 		cfg: cfg, log: cfg.Logger, key: key, slots: make(chan struct{}, maxClients),
 		registerWait: registerWait, dialWait: dialWait, sendWait: sendWait, byeWait: byeWait,
+		firstPark: firstPark, nextPark: nextPark,
 		id: cfg.ID, announce: true, pause: newBackoff(firstPause, longestPause),
 	}, nil
 }
@@ -168,6 +169,11 @@ func (l *Link) session(ctx context.Context) (registered bool, err error) {
 	// The end of ctx is a goodbye, which frees the id at once.
 	done := make(chan struct{})
 	var watch sync.WaitGroup
+	parking, leave := context.WithCancel(ctx)
+	defer leave()
+	if c.version >= rendezvous.SpareVersion {
+		watch.Go(func() { l.park(parking, c) })
+	}
 	watch.Go(func() {
 		select {
 		case <-ctx.Done():
@@ -177,6 +183,7 @@ func (l *Link) session(ctx context.Context) (registered bool, err error) {
 	})
 	err = l.listen(ctx, c)
 	close(done)
+	leave()
 	watch.Wait()
 	return true, err
 }

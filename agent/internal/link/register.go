@@ -16,9 +16,9 @@ import (
 // proof. It changes the id if that is taken and may be changed.
 func (l *Link) register(ctx context.Context) (*control, error) {
 	for tries := 0; ; tries++ {
-		conn, err := l.tryRegister(ctx)
+		conn, version, err := l.tryRegister(ctx)
 		if err == nil {
-			return &control{conn: conn}, nil
+			return &control{conn: conn, version: version, parking: make(chan *rendezvous.Parking, 1)}, nil
 		}
 		var refused *rendezvous.Refused
 		if !errors.As(err, &refused) {
@@ -43,64 +43,67 @@ func (l *Link) register(ctx context.Context) (*control, error) {
 	}
 }
 
-// tryRegister makes one attempt under the present id. Its error is a sentence.
-func (l *Link) tryRegister(ctx context.Context) (*wsconn.Conn, error) {
+// tryRegister makes one attempt under the present id and returns the
+// protocol's version with the connection. Its error is a sentence.
+func (l *Link) tryRegister(ctx context.Context) (*wsconn.Conn, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.registerWait)
 	defer cancel()
 	server := l.cfg.Server.String()
 	conn, err := wsconn.Dial(ctx, l.cfg.Server.AgentURL(l.id), l.cfg.Transport, l.cfg.Header,
 		wsconn.Options{MaxMessage: rendezvous.MaxMessage + 2, KeepAlive: l.cfg.KeepAlive})
 	if err != nil {
-		return nil, transport.Explain(server, err)
+		return nil, 0, transport.Explain(server, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = l.introduce(conn)
+	version, err := l.introduce(conn)
 	if !stop() {
 		err = fmt.Errorf("it took longer than %v: %w", l.registerWait, ctx.Err())
 	}
 	if err == nil {
-		return conn, nil
+		return conn, version, nil
 	}
 	_ = conn.Close()
 	var refused *rendezvous.Refused
 	var final permanent
 	if errors.As(err, &refused) || errors.As(err, &final) {
-		return nil, err // the server's own sentence, or ours
+		return nil, 0, err // the server's own sentence, or ours
 	}
-	return nil, fmt.Errorf("cannot register at %s: check that it is a Converge server: %w", server, err)
+	return nil, 0, fmt.Errorf("cannot register at %s: check that it is a Converge server: %w", server, err)
 }
 
-// introduce goes through the messages of a registration.
-func (l *Link) introduce(conn *wsconn.Conn) error {
+// introduce goes through the messages of a registration and returns the
+// protocol's version.
+func (l *Link) introduce(conn *wsconn.Conn) (int, error) {
 	public, _ := l.key.Public().(ed25519.PublicKey)
 	err := say(conn, rendezvous.Message{Hello: &rendezvous.Hello{
 		Version: rendezvous.Version, MinVersion: rendezvous.MinVersion,
 		Key: public, Software: l.cfg.Software, Meta: l.cfg.Meta,
 	}})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	m, err := expect(conn)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if m.Challenge == nil {
-		return errors.New("it sent no challenge")
+		return 0, errors.New("it sent no challenge")
 	}
-	if v := m.Challenge.Version; v < rendezvous.MinVersion || v > rendezvous.Version {
-		return permanent{fmt.Errorf("the server chose protocol version %d, which this agent does not speak: download the agent from the server again", v)}
+	version := m.Challenge.Version
+	if version < rendezvous.MinVersion || version > rendezvous.Version {
+		return 0, permanent{fmt.Errorf("the server chose protocol version %d, which this agent does not speak: download the agent from the server again", version)}
 	}
 	if err := say(conn, rendezvous.Message{Proof: rendezvous.Prove(l.key, m.Challenge.Nonce, l.id)}); err != nil {
-		return err
+		return 0, err
 	}
 	m, err = expect(conn)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if m.Registered == nil || m.Registered.ID != l.id {
-		return errors.New("it did not confirm the registration")
+		return 0, errors.New("it did not confirm the registration")
 	}
-	return nil
+	return version, nil
 }
 
 // say sends a message. What the server said before it hung up explains better

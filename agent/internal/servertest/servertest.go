@@ -217,8 +217,19 @@ func unlessGone(err error) error {
 	return err
 }
 
-// Hear receives the agent's next message.
+// Hear receives the agent's next message, but for those that ask for leave to
+// park, which come when they will and are not answered.
 func (c *Control) Hear() (rendezvous.Message, error) {
+	for {
+		m, err := c.HearAll()
+		if err != nil || m.Park == nil {
+			return m, err
+		}
+	}
+}
+
+// HearAll receives the agent's next message, whatever it is.
+func (c *Control) HearAll() (rendezvous.Message, error) {
 	if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return rendezvous.Message{}, err
 	}

@@ -88,8 +88,9 @@ func TestJoin(t *testing.T) {
 	owner.out.wait(t, "\r\n25 81\r\n")
 	b.events.wait(t, "closed 2 join", 1)
 
-	joiner, watcher := b.view("converge-join"), b.view("converge-watch 1")
+	joiner = b.view("converge-join")
 	joiner.out.wait(t, "you type in shell 1")
+	watcher := b.view("converge-watch 1")
 	watcher.out.wait(t, "types\r\n") // who is there
 	joiner.typeIn(t, "exit 5\n")
 	if err := owner.Wait(); status(err) != 5 {

@@ -141,6 +141,31 @@ func (a *Agent) DialBack(ctx context.Context, d *rendezvous.Dial) (*frame.Conn, 
 	return frame.Dial(ctx, a.Server.DataURL(), a.transport, DataHeader(d), frame.Options{})
 }
 
+// Park asks for leave to park a data connection and opens it. It reads the
+// leave from the control connection.
+func (a *Agent) Park(ctx context.Context) (*frame.Conn, error) {
+	m, err := a.Ask(rendezvous.Message{Park: &rendezvous.Park{}})
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Parking == nil:
+		return nil, fmt.Errorf("got %+v, want parking", m)
+	}
+	return a.DialBack(ctx, &rendezvous.Dial{Client: m.Parking.Client, Token: m.Parking.Token})
+}
+
+// Accept waits for a client on a parked connection and accepts it.
+func Accept(conn net.Conn) (*rendezvous.Dial, error) {
+	m, err := rendezvous.Receive(conn)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.Dial == nil:
+		return nil, fmt.Errorf("got %+v, want dial", m)
+	}
+	return m.Dial, rendezvous.Send(conn, rendezvous.Message{Accepted: &rendezvous.Accepted{Client: m.Dial.Client}})
+}
+
 // DataHeader is the header of the dial-back that d asks for.
 func DataHeader(d *rendezvous.Dial) http.Header {
 	return http.Header{

@@ -57,6 +57,10 @@ func (b *Budget) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
+// Room reports whether there is room for what is not needed to go on: some is
+// kept for sessions.
+func (b *Budget) Room() bool { return b.soft == 0 || b.open.Load() < b.soft-b.soft/8 }
+
 // spent reports whether a new session must be refused.
 func (b *Budget) spent() bool { return b.soft > 0 && b.open.Load() > b.soft }
 

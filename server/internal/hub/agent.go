@@ -6,187 +6,321 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
 	"example.com/converge/pkg/frame"
 	"example.com/converge/pkg/rendezvous"
-	"example.com/converge/pkg/wsconn"
 )
 
-// agent is a registered agent's control connection.
+// agent is a control connection. It has no goroutine of its own: its port
+// calls it when something comes, and timers when nothing does. It keeps as
+// little as it can, for most agents of a server wait.
 type agent struct {
-	id   string
-	conn *wsconn.Conn
-	gone chan struct{} // closed when the agent no longer holds its id
-	wait time.Duration // bounds a send
+	hub    *Hub
+	id     string
+	remote string
+	port   *frame.Port
+	gone   chan struct{} // closed when the agent does not hold its id any more
 
-	mu sync.Mutex // serialises sends
+	in []byte // the beginning of a message; Payload's alone
+
+	step  sync.Mutex // serialises the steps of a registration
+	state state
+	intro *introduction // nil once registered
+
+	send sync.Mutex // serialises messages
+
+	mu      sync.Mutex
+	left    bool   // gone is closed
+	spare   *spare // nil if none is parked
+	parking uint64 // the number of the visit by which one may be
 }
 
-// send writes one control message.
-func (a *agent) send(m rendezvous.Message) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.sendLocked(m)
+// state is how far a registration has come.
+type state int
+
+const (
+	wantsHello state = iota
+	wantsProof
+	registered
+	over
+)
+
+// introduction is what matters until an agent is registered.
+type introduction struct {
+	hello *rendezvous.Hello
+	nonce []byte
+	late  *time.Timer
 }
 
-// sendLocked ends the connection of an agent that does not take a message in
-// time: the clients that wait behind it would each wait as long again.
-func (a *agent) sendLocked(m rendezvous.Message) error {
-	limit := time.Now().Add(a.wait)
-	err := a.conn.SetWriteDeadline(limit)
-	if err == nil {
-		err = rendezvous.Send(a.conn, m)
+// ServeAgent answers /agent/ID: it takes the control connection over.
+func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, id string) {
+	if !h.admit(w, r) {
+		return
 	}
-	if err == nil && !time.Now().Before(limit) {
-		err = os.ErrDeadlineExceeded // the message is in a buffer of ours
+	h.cfg.Opened()
+	peer, err := frame.Accept(w, r)
+	if err != nil {
+		h.cfg.Closed()
+		h.wg.Done()
+		h.log.Warn("agent's handshake failed", "id", id, "err", err)
+		return
+	}
+	opts := h.options()
+	opts.MaxFrame = rendezvous.MaxMessage + 2
+	a := &agent{
+		hub: h, id: id, remote: h.cfg.RemoteOf(r), gone: make(chan struct{}),
+		port: frame.NewPort(peer, opts), intro: new(introduction),
+	}
+	a.step.Lock()
+	a.intro.late = time.AfterFunc(h.helloWait, a.late)
+	a.step.Unlock()
+	h.track(a.port)
+	a.port.Start(a)
+}
+
+// tell writes one control message. It ends the connection of an agent that
+// does not take it in time: the clients that wait behind it would each wait as
+// long again.
+func (a *agent) tell(m rendezvous.Message) error {
+	a.send.Lock()
+	defer a.send.Unlock()
+	return a.tellLocked(m)
+}
+
+func (a *agent) tellLocked(m rendezvous.Message) error {
+	b, err := rendezvous.Encode(m)
+	if err == nil {
+		err = a.port.Send(b, a.hub.sendWait)
 	}
 	if err != nil {
-		_ = a.conn.Close()
+		a.leave()
+		a.port.Abort()
 	}
 	return err
 }
 
 // refuse tells the agent why its connection ends, and ends it.
 func (a *agent) refuse(r *rendezvous.Refused) {
-	_ = a.send(rendezvous.Message{Refused: r})
-	_ = a.conn.CloseWith(frame.ClosePolicy, r.Code)
+	_ = a.tell(rendezvous.Message{Refused: r})
+	a.port.CloseWith(frame.ClosePolicy, r.Code)
 }
 
-// ServeAgent answers /agent/ID: it registers the agent and keeps its control
-// connection until that ends.
-func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, id string) {
-	if !h.admit(w, r) {
+// leave frees the agent's id, if it has it, and its parked connection.
+func (a *agent) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.left {
 		return
 	}
-	defer h.wg.Done()
-	h.cfg.Opened()
-	defer h.cfg.Closed()
-	conn, err := wsconn.Accept(w, r, wsconn.Options{MaxMessage: rendezvous.MaxMessage + 2, KeepAlive: h.cfg.KeepAlive})
-	if err != nil {
-		h.log.Warn("agent's handshake failed", "id", id, "err", err)
-		return
+	a.left = true
+	a.hub.agents.Remove(a.id, a)
+	close(a.gone)
+	a.hub.drop(a.parking)
+	if a.spare != nil {
+		a.spare.port.CloseWith(frame.CloseGoingAway, "the control connection has ended")
+		a.spare = nil
 	}
-	a := &agent{id: id, conn: conn, gone: make(chan struct{}), wait: h.sendWait}
-	log := h.log.With("id", id, "remote", h.cfg.RemoteOf(r))
-
-	// Whatever ends first, the connection does with it.
-	stop := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-h.ctx.Done():
-			_ = conn.CloseWith(frame.CloseServiceRestart, "the server is restarting")
-		case <-stop:
-		}
-	})
-	defer func() {
-		close(stop)
-		watch.Wait()
-		_ = conn.Close()
-	}()
-
-	defer close(a.gone)
-	defer h.agents.Remove(id, a)
-	hello, err := h.register(a)
-	if err != nil {
-		log.Warn("agent refused", "err", err)
-		return
-	}
-	log.Info("agent registered", "software", hello.Software)
-	err = h.listen(a)
-	log.Info("agent gone", "err", err)
 }
 
-// register goes through hello, challenge and proof. After an error the agent
-// may hold the id: the caller removes it.
-func (h *Hub) register(a *agent) (*rendezvous.Hello, error) {
-	receive := func(wait time.Duration) (rendezvous.Message, error) {
-		if err := a.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
-			return rendezvous.Message{}, err
+func (a *agent) hasLeft() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.left
+}
+
+// Payload implements frame.Handler.
+func (a *agent) Payload(p []byte) {
+	if len(a.in) > 0 {
+		a.in = append(a.in, p...)
+		p = a.in
+	}
+	for {
+		m, n, err := rendezvous.Cut(p)
+		if err != nil {
+			a.in = nil
+			a.malformed(err)
+			return
 		}
-		return rendezvous.Receive(a.conn)
+		if n == 0 {
+			break
+		}
+		p = p[n:]
+		a.take(m)
 	}
-	deny := func(code, text string) error {
-		refused := &rendezvous.Refused{Code: code, Text: text}
-		a.refuse(refused)
-		return refused
+	if a.in = nil; len(p) > 0 {
+		a.in = append([]byte(nil), p...)
 	}
-	m, err := receive(h.helloWait)
-	if err != nil || m.Hello == nil {
-		_ = deny(rendezvous.RefusedMessage, "the server expected a valid hello within ten seconds")
-		return nil, fmt.Errorf("no hello: %w", orUnexpected(err))
+}
+
+// Ended implements frame.Handler.
+func (a *agent) Ended(err error) {
+	a.step.Lock()
+	was := a.state
+	a.state = over
+	a.forgetIntro()
+	a.step.Unlock()
+	a.leave()
+	if errors.Is(err, io.EOF) {
+		err = errors.New("closed without a goodbye")
 	}
-	hello := m.Hello
-	version, refused := rendezvous.CommonVersion(hello)
+	switch was {
+	case registered:
+		a.log("agent gone", "err", err)
+	case wantsHello, wantsProof:
+		a.log("agent refused", "err", fmt.Errorf("it did not register: %w", err))
+	}
+}
+
+// Closed implements frame.Handler.
+func (a *agent) Closed() {
+	a.hub.untrack(a.port)
+	a.hub.cfg.Closed()
+	a.hub.wg.Done()
+}
+
+// log writes a line. The attributes are put together here, for a logger of
+// its own would be the largest part of an agent.
+func (a *agent) log(text string, args ...any) {
+	a.hub.log.Info(text, append([]any{"id", a.id, "remote", a.remote}, args...)...)
+}
+
+// forgetIntro is for when the introduction is over. step is held.
+func (a *agent) forgetIntro() {
+	if a.intro != nil {
+		a.intro.late.Stop()
+		a.intro = nil
+	}
+}
+
+// malformed is called for what is no message.
+func (a *agent) malformed(err error) {
+	a.step.Lock()
+	defer a.step.Unlock()
+	switch a.state {
+	case wantsHello, wantsProof:
+		a.deny(rendezvous.RefusedMessage, a.expected(), err)
+	case registered:
+		a.state = over
+		a.log("agent gone", "err", err)
+		a.refuse(&rendezvous.Refused{Code: rendezvous.RefusedMessage, Text: err.Error()})
+	}
+}
+
+// late is called when a message of the introduction did not come in time.
+func (a *agent) late() {
+	a.step.Lock()
+	defer a.step.Unlock()
+	if a.state == wantsHello || a.state == wantsProof {
+		a.deny(rendezvous.RefusedMessage, a.expected(), errors.New("it did not come in time"))
+	}
+}
+
+func (a *agent) expected() string {
+	if a.state == wantsHello {
+		return "the server expected a valid hello within ten seconds"
+	}
+	return "the server expected a valid proof within ten seconds"
+}
+
+// deny ends a registration with a sentence for the agent; cause may be nil.
+// step is held.
+func (a *agent) deny(code, text string, cause error) {
+	refused := &rendezvous.Refused{Code: code, Text: text}
+	if cause == nil {
+		cause = refused
+	}
+	a.state = over
+	a.forgetIntro()
+	a.hub.log.Warn("agent refused", "id", a.id, "remote", a.remote, "code", code, "err", cause)
+	a.refuse(refused)
+}
+
+// take handles one message.
+func (a *agent) take(m rendezvous.Message) {
+	a.step.Lock()
+	defer a.step.Unlock()
+	switch a.state {
+	case wantsHello:
+		a.greet(m)
+	case wantsProof:
+		a.prove(m)
+	case registered:
+		a.hear(m)
+	}
+}
+
+// greet answers the hello with a challenge.
+func (a *agent) greet(m rendezvous.Message) {
+	if m.Hello == nil {
+		a.deny(rendezvous.RefusedMessage, a.expected(), errors.New("another message came"))
+		return
+	}
+	version, refused := rendezvous.CommonVersion(m.Hello)
 	if refused != nil {
-		a.refuse(refused)
-		return nil, refused
+		a.deny(refused.Code, refused.Text, nil)
+		return
 	}
-	nonce := rendezvous.NewNonce()
-	if err := a.send(rendezvous.Message{Challenge: &rendezvous.Challenge{Version: version, Nonce: nonce}}); err != nil {
-		return nil, err
+	a.intro.late.Stop()
+	a.intro.hello, a.intro.nonce = m.Hello, rendezvous.NewNonce()
+	a.state = wantsProof
+	a.intro.late = time.AfterFunc(a.hub.proofWait, a.late)
+	_ = a.tell(rendezvous.Message{Challenge: &rendezvous.Challenge{Version: version, Nonce: a.intro.nonce}})
+}
+
+// prove checks the proof and registers the agent.
+func (a *agent) prove(m rendezvous.Message) {
+	if m.Proof == nil {
+		a.deny(rendezvous.RefusedMessage, a.expected(), errors.New("another message came"))
+		return
 	}
-	m, err = receive(h.proofWait)
-	if err != nil || m.Proof == nil {
-		_ = deny(rendezvous.RefusedMessage, "the server expected a valid proof within ten seconds")
-		return nil, fmt.Errorf("no proof: %w", orUnexpected(err))
-	}
-	key := ed25519.PublicKey(hello.Key)
-	if !m.Proof.Verify(key, nonce, a.id) {
-		return nil, deny(rendezvous.RefusedProof, "the agent did not prove that it holds its key")
-	}
-	if err := a.conn.SetReadDeadline(time.Time{}); err != nil {
-		return nil, err
+	key := ed25519.PublicKey(a.intro.hello.Key)
+	if !m.Proof.Verify(key, a.intro.nonce, a.id) {
+		a.deny(rendezvous.RefusedProof, "the agent did not prove that it holds its key", nil)
+		return
 	}
 	// The lock keeps a client's dial from overtaking the agent's registered.
-	a.mu.Lock()
-	old, displaced, err := h.agents.Register(a.id, key, a)
+	a.send.Lock()
+	old, displaced, err := a.hub.agents.Register(a.id, key, a)
 	if err != nil {
-		a.mu.Unlock()
-		return nil, deny(rendezvous.RefusedTaken, fmt.Sprintf("the id %q is taken by another agent", a.id))
+		a.send.Unlock()
+		a.deny(rendezvous.RefusedTaken, fmt.Sprintf("the id %q is taken by another agent", a.id), nil)
+		return
 	}
-	err = a.sendLocked(rendezvous.Message{Registered: &rendezvous.Registered{ID: a.id}})
-	a.mu.Unlock()
+	if a.hasLeft() { // while it did
+		a.hub.agents.Remove(a.id, a)
+	}
+	a.state = registered
+	a.log("agent registered", "software", a.intro.hello.Software)
+	a.forgetIntro()
+	_ = a.tellLocked(rendezvous.Message{Registered: &rendezvous.Registered{ID: a.id}})
+	a.send.Unlock()
 	if displaced {
-		// Over a half-open link this waits for nothing but its own limits.
-		h.wg.Go(func() {
+		// Over a half-open link this waits for nothing but its own limits. We
+		// are counted in, so the hub's end cannot have waited already.
+		a.hub.wg.Go(func() {
 			old.refuse(&rendezvous.Refused{Code: rendezvous.RefusedDisplaced, Text: "the agent has come back on a newer connection"})
 		})
 	}
-	return hello, err
 }
 
-func orUnexpected(err error) error {
-	if err == nil {
-		return errors.New("another message came")
-	}
-	return err
-}
-
-// listen handles what a registered agent says until its connection ends.
-func (h *Hub) listen(a *agent) error {
-	for {
-		m, err := rendezvous.Receive(a.conn)
-		switch {
-		case errors.Is(err, rendezvous.ErrMalformed):
-			a.refuse(&rendezvous.Refused{Code: rendezvous.RefusedMessage, Text: err.Error()})
-			return err
-		case errors.Is(err, io.EOF):
-			return errors.New("closed without a goodbye")
-		case err != nil:
-			return err
-		case m.Bye != nil:
-			return fmt.Errorf("goodbye: %s", m.Bye.Text)
-		case m.DialFailed != nil:
-			h.vmu.Lock()
-			v := h.visits[m.DialFailed.Client]
-			h.vmu.Unlock()
-			if v != nil && v.agent == a && h.take(m.DialFailed.Client, v) {
-				v.answer <- answer{err: errors.New(m.DialFailed.Text)}
-			}
+// hear handles what a registered agent says.
+func (a *agent) hear(m rendezvous.Message) {
+	switch {
+	case m.Bye != nil:
+		a.state = over
+		a.log("agent gone", "err", fmt.Errorf("goodbye: %s", m.Bye.Text))
+		a.leave()
+		a.port.CloseWith(frame.CloseNormal, "")
+	case m.Park != nil:
+		a.park()
+	case m.DialFailed != nil:
+		a.hub.vmu.Lock()
+		v := a.hub.visits[m.DialFailed.Client]
+		a.hub.vmu.Unlock()
+		if v != nil && v.agent == a && v.answer != nil && a.hub.take(m.DialFailed.Client, v) {
+			v.answer <- answer{err: errors.New(m.DialFailed.Text)}
 		}
 	}
 }

@@ -123,7 +123,7 @@ func TestRegistrationRefused(t *testing.T) {
 		"bye before hello":   {rendezvous.Message{Bye: &rendezvous.Bye{}}, rendezvous.RefusedMessage, "hello"},
 		"nothing":            {rendezvous.Message{}, rendezvous.RefusedMessage, "hello"},
 		"too new": {hello(func(h *rendezvous.Hello) { h.Version, h.MinVersion = 9, 9 }),
-			rendezvous.RefusedVersion, "too new for the server (protocol 9, the server speaks 1 at most)"},
+			rendezvous.RefusedVersion, "too new for the server (protocol 9, the server speaks 2 at most)"},
 		"no versions": {hello(func(h *rendezvous.Hello) { h.Version = 0 }), rendezvous.RefusedMessage, "hello"},
 		"short key":   {hello(func(h *rendezvous.Hello) { h.Key = h.Key[1:] }), rendezvous.RefusedMessage, "hello"},
 		"too long":    {hello(func(h *rendezvous.Hello) { h.Software = strings.Repeat("a", 2000) }), rendezvous.RefusedMessage, "hello"},

@@ -1,0 +1,203 @@
+package hub
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"example.com/converge/pkg/frame"
+	"example.com/converge/pkg/rendezvous"
+)
+
+// visitor is a client that has been let in.
+type visitor struct {
+	hub        *Hub
+	id, remote string
+	number     uint64
+	start      time.Time
+	dialled    bool // the agent's connection was dialled back, not parked
+
+	mu      sync.Mutex
+	session *frame.Session // nil until started
+	over    bool
+}
+
+// ServeClient answers /client/ID: it joins the client with a connection that
+// the agent has parked, or asks the agent to dial back.
+func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
+	if !h.admit(w, r) {
+		return
+	}
+	joined := false
+	defer func() {
+		if !joined { // otherwise the session's end does it
+			h.wg.Done()
+		}
+	}()
+	a, ok := h.agents.Lookup(id)
+	if !ok {
+		refuse(w, http.StatusNotFound, fmt.Sprintf("no agent is registered as %q: check the id, or the job may have ended", id))
+		return
+	}
+	v := &visitor{hub: h, id: id, remote: h.cfg.RemoteOf(r), number: h.count.Add(1)}
+	spare := a.takeSpare()
+	var data frame.Peer
+	if spare == nil {
+		var status int
+		var err error
+		if data, status, err = h.call(r.Context(), a, v.number, v.remote); err != nil {
+			h.log.Warn("client refused", "id", id, "client", v.number, "remote", v.remote, "status", status, "err", err)
+			refuse(w, status, err.Error())
+			return
+		}
+		v.dialled = true
+	}
+	h.cfg.Opened()
+	client, err := frame.Accept(w, r)
+	if err != nil {
+		h.cfg.Closed()
+		h.log.Warn("client's handshake failed", "id", id, "client", v.number, "remote", v.remote, "err", err)
+		switch {
+		case spare == nil:
+			_ = data.Conn.Close()
+			h.cfg.Closed()
+		case !a.keep(spare):
+			spare.port.CloseWith(frame.CloseGoingAway, "the control connection has ended")
+		}
+		return
+	}
+	h.log.Info("client connected", "id", id, "client", v.number, "remote", v.remote, "parked", spare != nil)
+	v.start, joined = time.Now(), true
+	if spare == nil {
+		v.started(frame.Join(client, data, h.options(), v.done))
+	} else {
+		v.started(spare.join(v, client))
+	}
+}
+
+// started is told which session is the visitor's.
+func (v *visitor) started(s *frame.Session) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.over {
+		v.session = s
+		v.hub.track(s)
+	}
+}
+
+// done is called when the session has ended.
+func (v *visitor) done(stats frame.Stats) {
+	v.mu.Lock()
+	v.over = true
+	if v.session != nil {
+		v.hub.untrack(v.session)
+	}
+	v.mu.Unlock()
+	v.hub.log.Info("client ended", "id", v.id, "client", v.number, "remote", v.remote,
+		"to_agent", stats.AToB, "to_client", stats.BToA,
+		"seconds", time.Since(v.start).Round(time.Millisecond).Seconds(), "end", stats.End)
+	v.hub.cfg.Closed()
+	if v.dialled {
+		v.hub.cfg.Closed()
+	}
+	v.hub.wg.Done()
+}
+
+// call gets a data connection from the agent. The status goes with an error.
+func (h *Hub) call(ctx context.Context, a *agent, number uint64, remote string) (frame.Peer, int, error) {
+	v := &visit{agent: a, token: newToken(), answer: make(chan answer, 1)}
+	h.vmu.Lock()
+	h.visits[number] = v
+	h.vmu.Unlock()
+
+	timer := time.NewTimer(h.dialWait)
+	defer timer.Stop()
+	status := http.StatusBadGateway
+	err := a.tell(rendezvous.Message{Dial: &rendezvous.Dial{Client: number, Token: v.token, Remote: remote}})
+	if err != nil {
+		h.log.Warn("cannot tell an agent of a client", "id", a.id, "client", number, "err", err)
+		err = errors.New("the agent cannot be reached: its connection has just broken")
+	} else {
+		select {
+		case got := <-v.answer:
+			return got.data, status, got.err
+		case <-a.gone:
+			err = errors.New("the agent went away: the job may have ended")
+		case <-timer.C:
+			status, err = http.StatusGatewayTimeout, errors.New("the agent did not answer in time: its machine may be gone or overloaded")
+		case <-ctx.Done():
+			err = errors.New("the client went away")
+		case <-h.ctx.Done():
+		}
+	}
+	if h.ctx.Err() != nil { // whatever else it brought about
+		status, err = http.StatusServiceUnavailable, errEnding
+	}
+	if !h.take(number, v) {
+		// The agent's connection is on its way to us: there is no turning
+		// back for the one who took the visit.
+		if got := <-v.answer; got.err == nil {
+			_ = got.data.Conn.Close()
+			h.cfg.Closed()
+		}
+	}
+	return frame.Peer{}, status, err
+}
+
+// take removes the visit; the one who gets true must answer it.
+func (h *Hub) take(number uint64, v *visit) bool {
+	h.vmu.Lock()
+	defer h.vmu.Unlock()
+	if h.visits[number] != v {
+		return false
+	}
+	delete(h.visits, number)
+	return true
+}
+
+// ServeData answers /data: an agent's dial-back for one client, or the
+// connection that it has leave to park.
+func (h *Hub) ServeData(w http.ResponseWriter, r *http.Request) {
+	if !h.admit(w, r) {
+		return
+	}
+	parked := false
+	defer func() {
+		if !parked { // otherwise the connection's end does it
+			h.wg.Done()
+		}
+	}()
+	number, _ := strconv.ParseUint(r.Header.Get(rendezvous.ClientHeader), 10, 64)
+	h.vmu.Lock()
+	v := h.visits[number]
+	h.vmu.Unlock()
+	if v == nil || subtle.ConstantTimeCompare([]byte(v.token), []byte(r.Header.Get(rendezvous.TokenHeader))) != 1 || !h.take(number, v) {
+		refuse(w, http.StatusForbidden, "nobody waits for this connection: the client may have given up")
+		return
+	}
+	if v.answer == nil && !time.Now().Before(v.until) {
+		refuse(w, http.StatusForbidden, "it is too late to park this connection: ask again")
+		return
+	}
+	h.cfg.Opened()
+	data, err := frame.Accept(w, r)
+	if err != nil {
+		h.cfg.Closed()
+		h.log.Warn("agent's data handshake failed", "client", number, "err", err)
+		if v.answer != nil {
+			v.answer <- answer{err: errors.New("the agent's connection failed")}
+		}
+		return
+	}
+	if v.answer == nil {
+		parked = true
+		h.serveSpare(data, v.agent)
+		return
+	}
+	v.answer <- answer{data: data}
+}
