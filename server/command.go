@@ -33,6 +33,8 @@ func program() cmdline.Program {
 		&cli.StringFlag{Name: "tls-key", Usage: "PEM `FILE` with the certificate's key"},
 		&cli.DurationFlag{Name: "keepalive", Value: 20 * time.Second, Usage: "mean `INTERVAL` of pings; a peer silent for three is gone"},
 	}
+	flags = append(flags, &cli.StringFlag{Name: "check", Usage: "check the server at `URL` (ws[s]://HOST) instead of serving: register, connect, say a word both ways"})
+	flags = append(flags, cmdline.ConnectFlags("server")...) // for --check
 	return cmdline.Program{
 		Name:      "server",
 		Usage:     "the rendezvous of Converge: joins jobs that cannot be reached with the people who must look inside",
@@ -47,6 +49,9 @@ func program() cmdline.Program {
 func run(ctx context.Context, in *cmdline.Invocation) error {
 	if len(in.Args) > 0 || len(in.Tail) > 0 {
 		return cmdline.Usagef("the server takes no argument, only options")
+	}
+	if in.String("check") != "" {
+		return check(ctx, in)
 	}
 	address := in.String("listen")
 	if err := checkAddress(address); err != nil {
