@@ -14,6 +14,7 @@ import (
 	"example.com/converge/pkg/clientend"
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/wsproxy/internal/hangup"
+	"example.com/converge/wsproxy/internal/pipe"
 )
 
 func program() cmdline.Program {
@@ -67,6 +68,8 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if conn == nil {
 		return err
 	}
+	pipe.Widen(in.Stdin)
+	pipe.Widen(in.Stdout)
 	return clientend.Join(ctx, conn, clientend.Local{In: in.Stdin, Out: in.Stdout, Broken: broken})
 }
 

@@ -14,9 +14,9 @@ import (
 // patience bounds every wait for an event; it decides no test that is right.
 const patience = 2 * time.Minute
 
-// TestMain puts the programs on the PATH: wsproxy itself, and parent.
+// TestMain puts the programs on the PATH: wsproxy itself, parent and plainproxy.
 func TestMain(m *testing.M) {
-	clitest.Main(m, map[string]func(){"wsproxy": main, "parent": parent})
+	clitest.Main(m, map[string]func(){"wsproxy": main, "parent": parent, "plainproxy": plainProxy})
 }
 
 // parent is what ssh is to its ProxyCommand, with wsproxy's arguments: it reads

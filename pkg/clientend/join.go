@@ -16,6 +16,8 @@ const (
 	DrainWait = 5 * time.Second
 	// closeWait is how long Join may take to return once it has decided to.
 	closeWait = time.Second
+	// copySize is the buffer of a stream that has no better way to be copied.
+	copySize = 64 << 10
 )
 
 // Local is the near end of a stream, such as standard input and output.
@@ -123,49 +125,76 @@ type inputError struct{ err error }
 func (e *inputError) Error() string { return "cannot read the local end: " + e.err.Error() }
 func (e *inputError) Unwrap() error { return e.err }
 
-// copyUp returns nil at the end of in.
+// source and sink keep the errors of the local end apart from the stream's.
+type source struct {
+	in  io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.in.Read(p)
+	if errors.Is(err, io.EOF) {
+		return n, io.EOF
+	}
+	s.err = err
+	return n, err
+}
+
+type sink struct {
+	out io.Writer
+	err error
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	n, err := s.out.Write(p)
+	s.err = err
+	return n, err
+}
+
+// copyUp returns nil at the end of in. What one read of in gives goes out at
+// once, so that a keystroke never waits, and what gathers there meanwhile, up
+// to what the stream takes in one piece, goes out together.
 func copyUp(remote io.Writer, in io.Reader) error {
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := in.Read(buf)
-		if n > 0 {
-			if _, werr := remote.Write(buf[:n]); werr != nil {
-				return fmt.Errorf("cannot send to the server: connect again, the job may still be there: %w", werr)
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return &inputError{err}
-		}
+	src := &source{in: in}
+	var err error
+	if stream, ok := remote.(io.ReaderFrom); ok {
+		_, err = stream.ReadFrom(src) // without a copy
+	} else {
+		_, err = io.CopyBuffer(remote, src, make([]byte, copySize))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case src.err != nil && errors.Is(err, src.err):
+		return &inputError{src.err}
+	default:
+		return fmt.Errorf("cannot send to the server: connect again, the job may still be there: %w", err)
 	}
 }
 
 // copyDown returns nil when remote has ended or nobody reads out any more.
 func copyDown(out io.Writer, remote io.Reader) error {
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := remote.Read(buf)
-		if n > 0 {
-			if _, werr := out.Write(buf[:n]); isHangup(werr) {
-				return nil
-			} else if werr != nil {
-				return fmt.Errorf("cannot write what the far end sent: %w", werr)
-			}
-		}
-		var network *net.OpError
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
-			return nil
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			return errors.New("the connection to the server broke: connect again, the job may still be there")
-		case errors.As(err, &network):
-			return fmt.Errorf("the connection to the server broke: connect again, the job may still be there: %w", err)
-		default:
-			return fmt.Errorf("the connection ended: %w", err)
-		}
+	dst := &sink{out: out}
+	var err error
+	if stream, ok := remote.(io.WriterTo); ok {
+		_, err = stream.WriteTo(dst)
+	} else {
+		_, err = io.CopyBuffer(dst, remote, make([]byte, copySize))
+	}
+	var network *net.OpError
+	switch {
+	case err == nil, isHangup(dst.err):
+		return nil
+	case dst.err != nil:
+		return fmt.Errorf("cannot write what the far end sent: %w", dst.err)
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		return nil
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the connection to the server broke: connect again, the job may still be there")
+	case errors.As(err, &network):
+		return fmt.Errorf("the connection to the server broke: connect again, the job may still be there: %w", err)
+	default:
+		return fmt.Errorf("the connection ended: %w", err)
 	}
 }
 

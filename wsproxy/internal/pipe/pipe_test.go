@@ -1,0 +1,30 @@
+package pipe
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestWidenOthers has Widen leave alone what is no pipe.
+func TestWidenOthers(t *testing.T) {
+	Widen(nil)
+	Widen(new(bytes.Buffer))
+	name := filepath.Join(t.TempDir(), "file")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Widen(f)
+	if _, err := f.WriteString("still a file"); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	Widen(f) // and what is closed
+	if got, err := os.ReadFile(name); string(got) != "still a file" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
