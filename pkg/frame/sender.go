@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"example.com/converge/pkg/rawio"
 )
 
 // errCloseSent is returned for data after our close frame (section 5.5.1).
@@ -227,9 +229,9 @@ func (s *sender) write(b []byte) (int, error) {
 // when that is ready.
 func (s *sender) tryWrite(fd uintptr) bool {
 	for len(s.out) > 0 {
-		n, err := writeFD(fd, s.out)
+		n, err := rawio.Write(fd, s.out)
 		switch {
-		case errors.Is(err, errWouldBlock):
+		case errors.Is(err, rawio.ErrWouldBlock):
 			s.waited = true
 			s.block()
 			return false

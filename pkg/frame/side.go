@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"example.com/converge/pkg/rawio"
 )
 
 // smallBuffer is what an idle connection without a descriptor waits with, in
@@ -212,11 +214,11 @@ func (s *side) tryRead(fd uintptr) bool {
 	if s.buf == nil {
 		s.buf = getPumpBuffer(s.swift)
 	}
-	n, err := readFD(fd, (*s.buf)[maxHeader:])
+	n, err := rawio.Read(fd, (*s.buf)[maxHeader:])
 	switch {
 	case n > 0:
 		s.got = n
-	case errors.Is(err, errWouldBlock):
+	case errors.Is(err, rawio.ErrWouldBlock):
 		s.release()
 		if s.cold.Load() && s.poller != nil && !s.stay {
 			s.resign = true

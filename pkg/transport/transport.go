@@ -5,6 +5,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"example.com/converge/pkg/rawio"
 )
 
 // Limits of an outgoing handshake.
@@ -69,9 +72,9 @@ func (o Options) Transport(rawURL string) (*http.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: DialTimeout}
+	dial := dialer(net.Dialer{Timeout: DialTimeout})
 	tr := &http.Transport{
-		DialContext:           dialer.DialContext,
+		DialContext:           dial,
 		TLSClientConfig:       tlsConfig,
 		TLSHandshakeTimeout:   HandshakeTimeout,
 		ResponseHeaderTimeout: HandshakeTimeout,
@@ -84,12 +87,24 @@ func (o Options) Transport(rawURL string) (*http.Transport, error) {
 	switch {
 	case proxy == nil:
 	case proxy.Scheme == "http" || proxy.Scheme == "https":
-		tunnel := &tunnel{proxy: proxy, dialer: dialer, tls: tlsConfig}
+		tunnel := &tunnel{proxy: proxy, dial: dial, tls: tlsConfig}
 		tr.DialContext = tunnel.DialContext
 	default: // SOCKS
 		tr.Proxy = http.ProxyURL(proxy)
 	}
 	return tr, nil
+}
+
+// dialer returns the dialler's DialContext, of connections that move bytes with
+// as few wake-ups as they can.
+func dialer(d net.Dialer) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return rawio.Conn(conn), nil
+	}
 }
 
 // RefusedError is a server's answer to a handshake other than 101.

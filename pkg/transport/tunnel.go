@@ -63,24 +63,27 @@ func proxyFor(rawURL string) (*url.URL, error) {
 
 // tunnel dials through an HTTP proxy by CONNECT (RFC 9110, section 9.3.6).
 type tunnel struct {
-	proxy  *url.URL
-	dialer *net.Dialer
-	tls    *tls.Config
+	proxy *url.URL
+	dial  dialFunc
+	tls   *tls.Config
 }
+
+// dialFunc is a DialContext.
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // DialContext has the signature that http.Transport wants. The whole exchange
 // with the proxy is bounded by HandshakeTimeout. Errors are *net.OpError.
 func (t *tunnel) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
 	defer cancel()
-	conn, err := t.dial(ctx, network, addr)
+	conn, err := t.reach(ctx, network, addr)
 	if err != nil {
 		return nil, &net.OpError{Op: proxyOp, Net: network, Err: err}
 	}
 	return conn, nil
 }
 
-func (t *tunnel) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (t *tunnel) reach(ctx context.Context, network, addr string) (net.Conn, error) {
 	port := t.proxy.Port()
 	if port == "" {
 		port = "80"
@@ -88,7 +91,7 @@ func (t *tunnel) dial(ctx context.Context, network, addr string) (net.Conn, erro
 			port = "443"
 		}
 	}
-	conn, err := t.dialer.DialContext(ctx, network, net.JoinHostPort(t.proxy.Hostname(), port))
+	conn, err := t.dial(ctx, network, net.JoinHostPort(t.proxy.Hostname(), port))
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the proxy: %w", err)
 	}

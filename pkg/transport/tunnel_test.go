@@ -180,7 +180,7 @@ func TestProxyFails(t *testing.T) {
 func TestProxySilent(t *testing.T) {
 	p := newProxy(t, "", nil, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
 	ctx, cancel := context.WithCancel(t.Context())
-	tunnel := &tunnel{proxy: &url.URL{Scheme: "http", Host: p.addr}, dialer: &net.Dialer{}}
+	tunnel := &tunnel{proxy: &url.URL{Scheme: "http", Host: p.addr}, dial: (&net.Dialer{}).DialContext}
 	go func() {
 		<-p.seen
 		cancel()
