@@ -5,15 +5,15 @@ import (
 	"sync/atomic"
 )
 
-// bufferSize is what one read or write of a Conn moves at most, in bytes, a
-// header included.
+// bufferSize is that of a small Write and of a connection's last reads, in
+// bytes, a header included.
 const bufferSize = 64 << 10
 
 // Buffers of a relay, in bytes, with room for a header in front and those of
 // the frames that our own ends make.
 const (
-	// pumpSize is what one read takes.
-	pumpSize = 128<<10 + 5*maxHeader
+	// pumpSize is what one read takes, and one Write of a Conn.
+	pumpSize = 129 << 10
 	// swiftSize is what it takes where both ends keep up: what is to be woken
 	// for each call costs more then than the call itself. Measured from 64 KiB
 	// to 1 MiB; below 384 KiB it made no difference.

@@ -248,7 +248,7 @@ func (c *Conn) fail(err error) error {
 	return err
 }
 
-// Write writes p in frames of at most 32 KiB of payload.
+// Write writes p in frames of at most 129 KiB, header included.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
@@ -258,12 +258,18 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	buf := getBuffer()
-	defer putBuffer(buf)
+	var buf *[]byte
+	if len(p) <= bufferSize-maxHeader {
+		buf = getBuffer()
+		defer putBuffer(buf)
+	} else {
+		buf = getPumpBuffer(false)
+		defer putPumpBuffer(buf)
+	}
 	written := 0
 	for written < len(p) {
 		// Masking is done on a copy: p is the caller's.
-		n := copy((*buf)[maxHeader:maxHeader+writeChunk], p[written:])
+		n := copy((*buf)[maxHeader:], p[written:])
 		taken, err := c.send.data((*buf)[:maxHeader+n], maxHeader)
 		if taken {
 			written += n

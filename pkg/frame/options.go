@@ -11,10 +11,11 @@ const (
 	// DefaultMaxFrame is the longest accepted frame in bytes. Nothing is
 	// allocated for it: payload is passed on as it comes.
 	DefaultMaxFrame = 16 << 20
-	// readBuffer and writeChunk are the sizes of a connection's buffers in
-	// bytes; writeChunk is also the longest payload that Write puts in a frame.
+	// readBuffer is the size of a connection's buffer for Read in bytes.
 	readBuffer = 32 << 10
-	writeChunk = 32 << 10
+	// writeChunk is the longest payload that Write puts in a frame, in bytes:
+	// 128 KiB and what four SSH packets of a quarter of that have around it.
+	writeChunk = pumpSize - maxHeader
 	// closeWrite bounds the write of a close frame that ends a connection.
 	closeWrite = 5 * time.Second
 	// closeWait bounds how long Close waits for the peer's close frame.

@@ -17,6 +17,7 @@ import (
 type conn struct {
 	net.Conn
 	front  *front // the same
+	joiner *joiner
 	server *Server
 	// info is written during the handshake, before loggedIn is set.
 	info UserInfo
@@ -85,7 +86,8 @@ func (s *Server) admit(nc net.Conn) *conn {
 		closed:   make(chan struct{}),
 		sessions: make(map[*session]struct{}),
 	}
-	c.front = &front{Conn: &joiner{Conn: nc}, start: c.wg.Go}
+	c.joiner = &joiner{Conn: nc}
+	c.front = &front{Conn: c.joiner, start: c.wg.Go}
 	c.Conn = c.front
 	if addr := nc.RemoteAddr(); addr != nil {
 		c.info.Remote = addr.String()
@@ -185,6 +187,15 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.Close()
 	}
 	return n, err
+}
+
+// bulk calls write with p. The packets of a long one go out together.
+func (c *conn) bulk(write func([]byte) (int, error), p []byte) (int, error) {
+	if len(p) > copyBuffer {
+		c.joiner.cork()
+		defer c.joiner.uncork()
+	}
+	return write(p)
 }
 
 // SetDeadline does nothing: the library calls it at every read and write, only

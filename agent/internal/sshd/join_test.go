@@ -97,6 +97,88 @@ func TestJoiner(t *testing.T) {
 	}
 }
 
+// Between cork and uncork packets go out together.
+func TestJoinerCork(t *testing.T) {
+	const packet = 32<<10 + 50
+	synctest.Test(t, func(t *testing.T) {
+		w := &writes{}
+		j := &joiner{Conn: w}
+		defer j.Close()
+		want := noise(1<<20, 17)
+		sent := 0
+		write := func(sizes ...int) {
+			t.Helper()
+			for _, n := range sizes {
+				if got, err := j.Write(want[sent : sent+n]); got != n || err != nil {
+					t.Fatalf("%d %v", got, err)
+				}
+				sent += n
+			}
+		}
+		piece := []int{libraryBuffer, packet - libraryBuffer}
+		check := func(what string, sizes ...int) {
+			t.Helper()
+			if got := w.sizes(); !slices.Equal(got, sizes) {
+				t.Errorf("%s: writes of %v, want %v", what, got, sizes)
+			}
+			w.list, want, sent = nil, want[sent:], 0
+		}
+
+		j.cork()
+		write(slices.Concat(piece, piece, piece, piece)...)
+		if got := w.sizes(); len(got) != 0 {
+			t.Errorf("before uncork: writes of %v", got)
+		}
+		j.uncork()
+		same(t, "the bytes", w.all(), want[:sent])
+		check("four packets", 4*packet)
+
+		j.cork()
+		write(slices.Concat(piece, piece, piece, piece, piece)...)
+		j.cork() // of another channel
+		j.uncork()
+		j.uncork()
+		same(t, "the bytes", w.all(), want[:sent])
+		check("five packets", 4*packet, packet)
+
+		// The client's window is used up after the first one: it goes, and
+		// nobody else has to wait from then on.
+		j.cork()
+		write(piece...)
+		time.Sleep(joinWait)
+		synctest.Wait()
+		write(100)
+		write(piece...)
+		j.uncork()
+		check("a stall", packet, 100, packet)
+
+		j.cork()
+		write(bulkMost + 1)
+		j.uncork()
+		check("more than there is room for", bulkMost+1)
+		write(7)
+		check("afterwards", 7)
+	})
+}
+
+// An error of uncork is that of the next Write.
+func TestJoinerCorkError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &joiner{Conn: &writes{err: io.ErrShortBuffer}}
+		j.cork()
+		if _, err := j.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		j.uncork()
+		if _, err := j.Write([]byte("x")); err != io.ErrShortBuffer {
+			t.Errorf("after an error: %v", err)
+		}
+		j.cork()
+		_ = j.Close()
+		j.uncork()
+	})
+}
+
 // What was held back is not sent after Close, and an error of it is told.
 func TestJoinerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

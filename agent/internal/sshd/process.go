@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"example.com/converge/pkg/rawio"
 )
 
 // command is what a session wants to run.
@@ -65,6 +67,7 @@ func (p *process) startPipes() error {
 			p.cmd.Stdin, p.stdin, theirs = r, w, append(theirs, r)
 		case 1:
 			p.cmd.Stdout, p.stdout, theirs = w, r, append(theirs, w)
+			rawio.Widen(r, 2*bulkBuffer)
 		case 2:
 			p.cmd.Stderr, p.stderr, theirs = w, r, append(theirs, w)
 		}
@@ -162,7 +165,10 @@ const drainIdle = 500 * time.Millisecond
 
 // terminalReader reads a terminal until the shell has ended and what it wrote
 // is read. Where a pipe cannot have a deadline, endTerminal ends the output.
-type terminalReader struct{ *process }
+type terminalReader struct {
+	*process
+	file io.Reader // stdout
+}
 
 func (r terminalReader) Read(buf []byte) (int, error) {
 	select {
@@ -171,7 +177,7 @@ func (r terminalReader) Read(buf []byte) (int, error) {
 		_ = r.stdout.SetReadDeadline(time.Now().Add(drainIdle))
 	default:
 	}
-	n, err := r.stdout.Read(buf)
+	n, err := r.file.Read(buf)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		select {
 		case <-r.exited:

@@ -7,10 +7,16 @@ import (
 	"sync"
 
 	"example.com/converge/agent/internal/share"
+	"example.com/converge/pkg/rawio"
 )
 
-// copyBuffer is the largest packet that the library sends.
-const copyBuffer = 32 << 10
+const (
+	// copyBuffer is the largest packet that the library sends.
+	copyBuffer = 32 << 10
+	// bulkBuffer is what is read of a command that writes much, and what the
+	// pipe to it holds is twice that, so that both find work.
+	bulkBuffer = 128 << 10
+)
 
 // cannotStart is the status of a command that could not be started, as shells
 // have it for one that is not found.
@@ -75,10 +81,10 @@ func (s *session) run(line string) {
 	s.wg.Go(func() { s.copyIn(p) })
 	var outputs sync.WaitGroup
 	if p.stderr == nil {
-		outputs.Go(func() { s.copyOut(terminalReader{p}, show) })
+		outputs.Go(func() { s.copyOut(terminalReader{p, rawio.File(p.stdout)}, show) })
 	} else {
-		outputs.Go(func() { s.copyOut(p.stdout, s.writeOut) })
-		outputs.Go(func() { s.copyOut(p.stderr, s.ch.Stderr().Write) })
+		outputs.Go(func() { s.copyOut(rawio.File(p.stdout), s.writeOut) })
+		outputs.Go(func() { s.copyOut(rawio.File(p.stderr), s.ch.Stderr().Write) })
 	}
 	read := make(chan struct{})
 	s.wg.Go(func() {
@@ -146,13 +152,14 @@ func (s *session) command(line string) (command, size) {
 // be kept from sending what comes after.
 func (s *session) copyIn(p *process) {
 	buf := make([]byte, copyBuffer)
+	stdin := rawio.File(p.stdin)
 	taking := true
 	for {
 		n, err := s.ch.Read(buf)
 		if n > 0 {
 			s.conn.touch()
 			if taking {
-				_, werr := p.stdin.Write(buf[:n])
+				_, werr := stdin.Write(buf[:n])
 				taking = werr == nil
 			}
 		}
@@ -173,8 +180,12 @@ func (s *session) discard() { _, _ = io.Copy(io.Discard, s.ch) }
 // copyOut sends output until its end, or until the channel is closed.
 func (s *session) copyOut(r io.Reader, write func([]byte) (int, error)) {
 	buf := make([]byte, copyBuffer)
-	for {
-		n, err := r.Read(buf)
+	for n := 0; ; {
+		if n == len(buf) && n < bulkBuffer {
+			buf = make([]byte, bulkBuffer)
+		}
+		var err error
+		n, err = r.Read(buf)
 		if n > 0 {
 			if _, werr := write(buf[:n]); werr != nil {
 				return
@@ -192,7 +203,7 @@ func (s *session) copyOut(r io.Reader, write func([]byte) (int, error)) {
 func (s *session) writeOut(p []byte) (int, error) {
 	s.out.Lock()
 	defer s.out.Unlock()
-	return s.ch.Write(p)
+	return s.conn.bulk(s.ch.Write, p)
 }
 
 // writeError sends to the client's stderr, before anybody else does. An error

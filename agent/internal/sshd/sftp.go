@@ -43,6 +43,9 @@ type packets struct {
 
 var _ io.ReadWriteCloser = packets{}
 
+// Write sends an answer that takes several packets as a whole.
+func (p packets) Write(buf []byte) (int, error) { return p.conn.bulk(p.Channel.Write, buf) }
+
 // Read counts as activity: an SFTP client asks for each thing that it does.
 func (p packets) Read(buf []byte) (int, error) {
 	n, err := p.Channel.Read(buf)

@@ -11,6 +11,7 @@ import (
 
 	"example.com/converge/agent/internal/asciicast"
 	"example.com/converge/agent/internal/share"
+	"example.com/converge/pkg/rawio"
 )
 
 // shell is an interactive shell as others see it.
@@ -145,7 +146,7 @@ func (s *session) host(p *process, begun size) *shell {
 				sh.recording.Resize(int(z.Cols), int(z.Rows))
 			}
 		},
-		Type: func(keys []byte) (int, error) { return p.stdin.Write(keys) },
+		Type: rawio.File(p.stdin).Write,
 	})
 	s.room.Store(sh.room)
 	s.wg.Go(sh.room.Run)
