@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -70,7 +71,16 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	}
 	pipe.Widen(in.Stdin)
 	pipe.Widen(in.Stdout)
-	return clientend.Join(ctx, conn, clientend.Local{In: in.Stdin, Out: in.Stdout, Broken: broken})
+	local := clientend.Local{Broken: broken}
+	var free, freeOut bool
+	local.In, free = pipe.In(in.Stdin)
+	local.Out, freeOut = pipe.Out(in.Stdout)
+	if free && freeOut && os.Getenv("GOMAXPROCS") == "" {
+		// Nothing blocks a thread from here on, and to wake a second one for
+		// what one of them moves takes longer than to move it.
+		runtime.GOMAXPROCS(1)
+	}
+	return clientend.Join(ctx, conn, local)
 }
 
 // dial connects. Without a connection and without an error it returns when

@@ -2,6 +2,7 @@ package pipe
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,5 +27,21 @@ func TestWidenOthers(t *testing.T) {
 	Widen(f) // and what is closed
 	if got, err := os.ReadFile(name); string(got) != "still a file" {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// TestOthersStay has In and Out give back what is no pipe.
+func TestOthersStay(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if in, ok := In(f); ok || in != io.Reader(f) {
+		t.Errorf("a file became %T", in)
+	}
+	var buffer bytes.Buffer
+	if out, ok := Out(&buffer); ok || out != io.Writer(&buffer) {
+		t.Errorf("a buffer became %T", out)
 	}
 }
