@@ -6,6 +6,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits of one direction of a delayed line: what may be under way is more
@@ -52,21 +54,30 @@ func late(dst, src net.Conn, each time.Duration) {
 			}
 		}
 	}, func() {
-		timer := time.NewTimer(0)
-		defer timer.Stop()
 		broken := false
 		for p := range queue {
 			if broken {
 				continue // until the reader has seen the end too
 			}
-			if wait := time.Until(p.due); wait > 0 {
-				timer.Reset(wait)
-				<-timer.C
-			}
+			sleepUntil(p.due)
 			if _, err := dst.Write(p.data); err != nil {
 				broken = true
 				_ = src.Close()
 			}
 		}
 	})
+}
+
+// sleepUntil waits in the kernel: Go's timers come up to a millisecond late in a
+// program that waits for the network as well, and there are four of these waits
+// in a round trip by way of a relay.
+func sleepUntil(due time.Time) {
+	for {
+		wait := time.Until(due)
+		if wait <= 0 {
+			return
+		}
+		ts := unix.NsecToTimespec(int64(wait))
+		_ = unix.Nanosleep(&ts, nil) // a signal that ends it early does no harm
+	}
 }

@@ -152,15 +152,11 @@ func catDown(ctx context.Context, cfg Config, ssh []string) (float64, error) {
 		return 0, err
 	}
 	start := time.Now()
-	rest, err := io.Copy(io.Discard, s.out)
-	took := time.Since(start)
+	rest, err := io.CopyN(io.Discard, s.out, cfg.FarSize-int64(first))
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %d bytes of %d: %w", errShort, int64(first)+rest, cfg.FarSize, err)
 	}
-	if int64(first)+rest != cfg.FarSize {
-		return 0, fmt.Errorf("%w: %d bytes of %d", errShort, int64(first)+rest, cfg.FarSize)
-	}
-	return speed(rest, took), nil
+	return speed(rest, time.Since(start)), nil
 }
 
 // catUp times from the word that the remote side is ready to the word that it
