@@ -179,14 +179,14 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // plain reports whether a path means what it says: no empty, dot or
-// encoded-slash segments.
+// encoded-slash segments, and nothing that would end it.
 func plain(path string) bool {
 	if path == "" || path[0] != '/' {
 		return path == "*" // OPTIONS *; the pages refuse the method
 	}
 	lower := strings.ToLower(path)
 	if strings.Contains(lower, "//") || strings.Contains(lower, "%2f") ||
-		strings.Contains(lower, "%5c") || strings.Contains(lower, "\\") || strings.Contains(lower, "%00") {
+		strings.Contains(lower, "%5c") || strings.Contains(lower, "%00") || strings.ContainsAny(lower, "\\?#") {
 		return false
 	}
 	for part := range strings.SplitSeq(lower, "/") {
