@@ -26,7 +26,7 @@ const (
 // cork and uncork several. With AES-GCM and AES-CTR the library sends each
 // large packet in two pieces, which would be two system calls, and on a
 // websocket two frames to mask, to relay and to unmask; and every one of them
-// wakes the relay, and that the client.
+// wakes the relay, which wakes the client.
 type joiner struct {
 	net.Conn
 
