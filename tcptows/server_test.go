@@ -23,7 +23,7 @@ func newFake(t *testing.T) (url string) {
 			http.Error(w, "there is no agent none: has its job ended?", http.StatusNotFound)
 			return
 		}
-		peer, err := frame.Accept(w, r)
+		peer, err := frame.Accept(w, r, "")
 		if err != nil {
 			t.Error(err)
 			return

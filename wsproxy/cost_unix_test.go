@@ -126,7 +126,7 @@ func BenchmarkCost(b *testing.B) {
 				}
 			})
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if peer, err := frame.Accept(w, r); err == nil {
+				if peer, err := frame.Accept(w, r, ""); err == nil {
 					farEnd(frame.Server(peer.Conn, nil, frame.Options{}), way)
 				}
 			}))

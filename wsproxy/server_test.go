@@ -76,7 +76,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "<html>")
 		return
 	}
-	peer, err := frame.Accept(w, r)
+	peer, err := frame.Accept(w, r, "")
 	if err != nil {
 		return
 	}

@@ -58,7 +58,7 @@ func echo(t *testing.T) (url string) {
 			http.Error(w, "there is no agent none", http.StatusNotFound)
 			return
 		}
-		peer, err := frame.Accept(w, r)
+		peer, err := frame.Accept(w, r, "")
 		if err != nil {
 			t.Error(err)
 			return

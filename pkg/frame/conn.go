@@ -61,6 +61,8 @@ type Conn struct {
 	opts Options
 	send sender
 
+	protocol string // set by Dial
+
 	rmu     sync.Mutex // held by Read
 	parse   parser
 	buf     []byte // readBuffer bytes, made by the first Read
@@ -102,6 +104,10 @@ func newConn(nc net.Conn, in io.Reader, opts Options, server bool) *Conn {
 	c.send.keepAlive(opts.ping())
 	return c
 }
+
+// Protocol returns the subprotocol that Dial's handshake agreed on, "" for
+// none.
+func (c *Conn) Protocol() string { return c.protocol }
 
 // Read reads payload bytes. See Conn for its errors.
 func (c *Conn) Read(p []byte) (int, error) {

@@ -2,7 +2,7 @@
 // connection as a net.Conn (Conn, made by Dial, Client or Server), and the
 // pump that joins two clients in a server (Accept, Relay). It takes binary
 // messages only, as a stream of bytes whose message borders mean nothing, and
-// negotiates neither subprotocols nor extensions.
+// negotiates no extensions.
 //
 // spec.md says what is accepted and refused, with which close code, and why.
 //

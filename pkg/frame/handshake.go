@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,10 +27,11 @@ const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 // Dial opens a websocket to a ws or wss URL over tr and returns the client's
 // end. ctx bounds the handshake only, which has a minute at most; header is
-// added to it and must not name its own fields. No subprotocol and no extension
-// is offered. An answer other than 101 is a *transport.RefusedError. tr should
-// speak HTTP/1.1 only, as one made by transport.Options does.
-func Dial(ctx context.Context, rawURL string, tr http.RoundTripper, header http.Header, opts Options) (*Conn, error) {
+// added to it and must not name its own fields. The given subprotocols are
+// offered, of which the server may choose one (Conn.Protocol), and no extension.
+// An answer other than 101 is a *transport.RefusedError. tr should speak HTTP/1.1
+// only, as one made by transport.Options does.
+func Dial(ctx context.Context, rawURL string, tr http.RoundTripper, header http.Header, opts Options, protocols ...string) (*Conn, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("cannot parse the URL: %w", err)
@@ -69,6 +71,9 @@ func Dial(ctx context.Context, rawURL string, tr http.RoundTripper, header http.
 	req.Header.Set("Upgrade", "websocket")
 	req.Header.Set("Sec-WebSocket-Version", "13")
 	req.Header.Set("Sec-WebSocket-Key", key)
+	if len(protocols) > 0 {
+		req.Header.Set("Sec-WebSocket-Protocol", strings.Join(protocols, ", "))
+	}
 
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
@@ -83,27 +88,38 @@ func Dial(ctx context.Context, rawURL string, tr http.RoundTripper, header http.
 		_ = resp.Body.Close()
 		return nil, errors.New("the HTTP transport does not hand over its connection")
 	}
-	if err := checkAccepted(resp.Header, key); err != nil {
+	protocol, err := checkAccepted(resp.Header, key, protocols)
+	if err != nil {
 		_ = body.Close()
 		return nil, err
 	}
-	return Client(nc, body, opts), nil
+	conn := Client(nc, body, opts)
+	conn.protocol = protocol
+	return conn, nil
 }
 
-// checkAccepted verifies the server's handshake (RFC 6455, section 4.1).
-func checkAccepted(h http.Header, key string) error {
+// checkAccepted verifies the server's handshake (RFC 6455, section 4.1) and
+// returns the subprotocol that it chose, "" for none.
+func checkAccepted(h http.Header, key string, offered []string) (string, error) {
 	sum := sha1.Sum([]byte(key + acceptGUID))
 	want := base64.StdEncoding.EncodeToString(sum[:])
 	switch {
 	case !strings.EqualFold(h.Get("Upgrade"), "websocket"),
 		!hasToken(h["Connection"], "upgrade"):
-		return errors.New("the server switched to something other than websocket: check the URL")
+		return "", errors.New("the server switched to something other than websocket: check the URL")
 	case subtle.ConstantTimeCompare([]byte(h.Get("Sec-WebSocket-Accept")), []byte(want)) != 1:
-		return errors.New("the server's Sec-WebSocket-Accept is wrong: something in between answered for it")
-	case h.Get("Sec-WebSocket-Extensions") != "", h.Get("Sec-WebSocket-Protocol") != "":
-		return errors.New("the server chose an extension or subprotocol that was not offered")
+		return "", errors.New("the server's Sec-WebSocket-Accept is wrong: something in between answered for it")
+	case h.Get("Sec-WebSocket-Extensions") != "":
+		return "", errors.New("the server chose an extension that was not offered")
 	}
-	return nil
+	chosen := h["Sec-Websocket-Protocol"]
+	if len(chosen) == 0 {
+		return "", nil
+	}
+	if len(chosen) > 1 || !slices.Contains(offered, chosen[0]) {
+		return "", errors.New("the server chose a subprotocol that was not offered")
+	}
+	return chosen[0], nil
 }
 
 // hasToken looks for a token in comma-separated header values.
@@ -130,12 +146,30 @@ func IsHandshake(r *http.Request) bool {
 	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket") && hasToken(r.Header["Connection"], "upgrade")
 }
 
+// Offered reports whether a handshake offers a subprotocol (RFC 6455, section
+// 11.3.4), which are compared case-sensitively.
+func Offered(r *http.Request, protocol string) bool {
+	for _, v := range r.Header["Sec-Websocket-Protocol"] {
+		for part := range strings.SplitSeq(v, ",") {
+			if strings.TrimSpace(part) == protocol {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Accept answers a handshake and takes the connection over from net/http, with
-// whatever came in the same segments. Subprotocols and extensions are not
+// whatever came in the same segments. protocol, if not "", is the subprotocol
+// that the client is told; it must be one of Offered. Extensions are not
 // negotiated. On an error the request has been answered. Whether the Origin
 // may connect is the caller's to check, before.
-func Accept(w http.ResponseWriter, r *http.Request) (Peer, error) {
-	conn, rw, _, err := ws.HTTPUpgrader{Timeout: acceptTimeout}.Upgrade(r, w)
+func Accept(w http.ResponseWriter, r *http.Request, protocol string) (Peer, error) {
+	upgrader := ws.HTTPUpgrader{Timeout: acceptTimeout}
+	if protocol != "" {
+		upgrader.Protocol = func(offered string) bool { return offered == protocol }
+	}
+	conn, rw, _, err := upgrader.Upgrade(r, w)
 	if err != nil {
 		if conn != nil {
 			_ = conn.Close()

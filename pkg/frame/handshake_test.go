@@ -39,7 +39,7 @@ func newServer(t *testing.T, secure bool, h http.HandlerFunc) (string, *http.Tra
 
 // echo accepts a websocket and sends everything back until it ends.
 func echo(w http.ResponseWriter, r *http.Request) {
-	peer, err := Accept(w, r)
+	peer, err := Accept(w, r, "")
 	if err != nil {
 		return
 	}
@@ -168,6 +168,50 @@ func TestDialChecksAnswer(t *testing.T) {
 	}
 }
 
+// TestSubprotocol has the server choose, or not.
+func TestSubprotocol(t *testing.T) {
+	for _, c := range []struct {
+		chosen  string // by the server, if it is offered
+		offered []string
+		want    string
+	}{
+		{"b.v1", []string{"a.v1", "b.v1"}, "b.v1"},
+		{"b.v1", []string{"b.v1"}, "b.v1"},
+		{"b.v1", []string{"B.V1"}, ""},
+		{"b.v1", nil, ""},
+		{"", []string{"b.v1"}, ""},
+	} {
+		url, tr := newServer(t, false, func(w http.ResponseWriter, r *http.Request) {
+			protocol := c.chosen
+			if !Offered(r, protocol) {
+				protocol = ""
+			}
+			if peer, err := Accept(w, r, protocol); err == nil {
+				_ = peer.Conn.Close()
+			}
+		})
+		conn, err := Dial(t.Context(), url, tr, nil, quiet, c.offered...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.Protocol(); got != c.want {
+			t.Errorf("%q of %q: got %q, want %q", c.chosen, c.offered, got, c.want)
+		}
+		_ = conn.Close()
+	}
+	for _, answer := range []string{"", "c.v1", "a.v1, b.v1", "a.v1\r\nSec-WebSocket-Protocol: a.v1"} {
+		url := answerRaw(t, switching+"Sec-WebSocket-Accept: KEY\r\nSec-WebSocket-Protocol: "+answer+"\r\n\r\n",
+			func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+		conn, err := Dial(t.Context(), url, &http.Transport{}, nil, quiet, "a.v1", "b.v1")
+		if err == nil {
+			_ = conn.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "subprotocol") {
+			t.Errorf("%q: got %v", answer, err)
+		}
+	}
+}
+
 // TestDialEarlyFrames has frames in the segment of the server's handshake,
 // more than net/http's reader takes at once.
 func TestDialEarlyFrames(t *testing.T) {
@@ -229,7 +273,7 @@ func TestAcceptEarlyFrames(t *testing.T) {
 func TestAcceptRefuses(t *testing.T) {
 	accepted := make(chan error, 1)
 	url, _ := newServer(t, false, func(w http.ResponseWriter, r *http.Request) {
-		_, err := Accept(w, r)
+		_, err := Accept(w, r, "")
 		accepted <- err
 	})
 	good := clientHandshake("/")

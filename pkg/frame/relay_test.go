@@ -100,7 +100,7 @@ func TestRelayBothWays(t *testing.T) {
 func meet(stats chan<- Stats) http.HandlerFunc {
 	first, done := make(chan Peer), make(chan struct{})
 	return func(w http.ResponseWriter, r *http.Request) {
-		peer, err := Accept(w, r)
+		peer, err := Accept(w, r, "")
 		if err != nil {
 			return
 		}

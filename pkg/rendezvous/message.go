@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 )
 
 // Limits of the control protocol.
@@ -22,6 +23,8 @@ const (
 	// maxText and maxMeta bound what a peer can make us keep or show.
 	maxText = 1 << 10
 	maxMeta = 32
+	// maxProtocols is how many an agent may speak.
+	maxProtocols = 8
 )
 
 // Message is one message of the control connection. Exactly one of the fields
@@ -53,6 +56,10 @@ type Hello struct {
 	Software string `json:"software,omitempty"`
 	// Meta describes the job, for the sessions page.
 	Meta map[string]string `json:"meta,omitempty"`
+	// Protocols are the websocket subprotocols in which clients may speak with
+	// the agent, the one it likes best first. The server knows none of them: it
+	// takes the first that a client offers too.
+	Protocols []string `json:"protocols,omitempty"`
 }
 
 // Challenge is the server's answer to Hello.
@@ -111,6 +118,9 @@ type Dial struct {
 	Token string `json:"token,omitempty"`
 	// Remote is the client's address as the server saw it.
 	Remote string `json:"remote,omitempty"`
+	// Protocol is the one of the agent's protocols that the client was told,
+	// "" for none.
+	Protocol string `json:"protocol,omitempty"`
 }
 
 // DialFailed says that the agent will not dial back for a client.
@@ -178,7 +188,7 @@ func (m *Message) check() error {
 	case m.Refused != nil:
 		return short("refused", m.Refused.Code, m.Refused.Text)
 	case m.Dial != nil:
-		return short("dial", m.Dial.Token, m.Dial.Remote)
+		return short("dial", m.Dial.Token, m.Dial.Remote, m.Dial.Protocol)
 	case m.DialFailed != nil:
 		return short("dial_failed", m.DialFailed.Text)
 	case m.Parking != nil:
@@ -203,8 +213,20 @@ func (h *Hello) check() error {
 			return err
 		}
 	}
+	if len(h.Protocols) > maxProtocols {
+		return fmt.Errorf("hello: more than %d protocols", maxProtocols)
+	}
+	for _, p := range h.Protocols {
+		if !protocolName.MatchString(p) {
+			return fmt.Errorf("hello: %.64q is no name of a protocol", p)
+		}
+	}
 	return short("hello", h.Software)
 }
+
+// protocolName bounds RFC 6455's names of subprotocols (section 4.1: a token of
+// RFC 2616).
+var protocolName = regexp.MustCompile("^[0-9A-Za-z!#$%&'*+.^_`|~-]{1,64}$")
 
 func short(what string, texts ...string) error {
 	for _, t := range texts {

@@ -11,7 +11,6 @@ import (
 
 	"example.com/converge/pkg/frame"
 	"example.com/converge/pkg/rendezvous"
-	"example.com/converge/pkg/transport"
 	"example.com/converge/pkg/wsconn"
 )
 
@@ -93,7 +92,7 @@ func (l *Link) answer(ctx context.Context, c *control, d *rendezvous.Dial) {
 			fail("the agent could not connect back")
 			return
 		}
-		l.cfg.Serve(conn, transport.Printable(d.Remote))
+		l.cfg.Serve(conn, clientOf(d))
 	})
 }
 

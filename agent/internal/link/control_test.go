@@ -35,8 +35,8 @@ func TestVisit(t *testing.T) {
 		t.Errorf("the caller's header was changed: %v", header)
 	}
 	v := receive(t, "a client", b.clients)
-	if v.remote != "192.0.2.7:1?]0;boo?" {
-		t.Errorf("the client's address is %q", v.remote)
+	if v.Remote != "192.0.2.7:1?]0;boo?" {
+		t.Errorf("the client's address is %q", v.Remote)
 	}
 	exchange(t, data)
 	// Another one has a connection of its own.
@@ -97,7 +97,7 @@ func TestDialBackFails(t *testing.T) {
 func TestRunWaitsForServe(t *testing.T) {
 	serving, leave, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	b := start(t, newServer(t), func(cfg *Config) {
-		cfg.Serve = func(conn net.Conn, _ string) {
+		cfg.Serve = func(conn net.Conn, _ Client) {
 			close(serving)
 			<-leave
 			_ = conn.Close()

@@ -59,15 +59,32 @@ type Config struct {
 	// Software and Meta describe the agent to the server.
 	Software string
 	Meta     map[string]string
+	// Protocols are the websocket subprotocols that Serve knows besides the
+	// plain stream, the best first.
+	Protocols []string
 
 	// Registered is called, never concurrently, when the agent has got an id:
 	// the first time and whenever the id is another than before.
 	Registered func(id string)
-	// Serve is called in a goroutine of its own for each client and owns the
-	// connection until it returns.
-	Serve func(conn net.Conn, remote string)
+	// Serve is called in a goroutine of its own for each client's connection
+	// and owns it until it returns.
+	Serve func(conn net.Conn, client Client)
 	// Logger may be nil.
 	Logger *slog.Logger
+}
+
+// Client is what the server says of a client's connection.
+type Client struct {
+	// Remote is where it came from, as the server saw it; it may be empty, and
+	// is fit to be shown.
+	Remote string
+	// Protocol is the one of Protocols that the client speaks, or "".
+	Protocol string
+}
+
+// clientOf is the client that a dial is about.
+func clientOf(d *rendezvous.Dial) Client {
+	return Client{Remote: transport.Printable(d.Remote), Protocol: d.Protocol}
 }
 
 // Link is the agent's end of the rendezvous.

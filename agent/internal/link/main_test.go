@@ -45,8 +45,8 @@ type bench struct {
 
 // visitor is a client as Serve sees it.
 type visitor struct {
-	conn   net.Conn
-	remote string
+	conn net.Conn
+	Client
 }
 
 // start runs a Link until the end of the test. It has no time to lose between
@@ -107,11 +107,11 @@ func startOver(t *testing.T, server *servertest.Server, change func(*Config), tu
 }
 
 // echo is Serve.
-func (b *bench) echo(conn net.Conn, remote string) {
+func (b *bench) echo(conn net.Conn, client Client) {
 	b.mu.Lock()
 	b.conns = append(b.conns, conn)
 	b.mu.Unlock()
-	b.clients <- visitor{conn, remote}
+	b.clients <- visitor{conn, client}
 	_, _ = io.Copy(conn, conn)
 	_ = conn.Close()
 }

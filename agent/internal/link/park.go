@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"example.com/converge/pkg/rendezvous"
-	"example.com/converge/pkg/transport"
 )
 
 // Limits of parking.
@@ -117,6 +116,6 @@ func (l *Link) accept(conn net.Conn, d *rendezvous.Dial) {
 	}
 	l.clients.Go(func() {
 		defer func() { <-l.slots }()
-		l.cfg.Serve(conn, transport.Printable(d.Remote))
+		l.cfg.Serve(conn, clientOf(d))
 	})
 }

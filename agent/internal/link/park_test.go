@@ -21,8 +21,8 @@ func startParking(t *testing.T, s *servertest.Server, tune func(*Link)) *Link {
 	t.Helper()
 	l, err := New(Config{
 		Server: s.Address, ID: "job", Transport: &http.Transport{DisableKeepAlives: true},
-		Serve: func(conn net.Conn, remote string) {
-			_, _ = io.WriteString(conn, remote)
+		Serve: func(conn net.Conn, client Client) {
+			_, _ = io.WriteString(conn, client.Remote)
 			_ = conn.Close()
 		},
 	})
@@ -211,7 +211,7 @@ func TestParkedOutlivesTheControlConnection(t *testing.T) {
 	s := servertest.New()
 	ready := make(chan struct{})
 	startParking(t, s, func(l *Link) {
-		l.cfg.Serve = func(conn net.Conn, _ string) {
+		l.cfg.Serve = func(conn net.Conn, _ Client) {
 			<-ready
 			_, _ = io.WriteString(conn, "still here")
 			_ = conn.Close()

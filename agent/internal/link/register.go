@@ -77,7 +77,7 @@ func (l *Link) introduce(conn *wsconn.Conn) (int, error) {
 	public, _ := l.key.Public().(ed25519.PublicKey)
 	err := say(conn, rendezvous.Message{Hello: &rendezvous.Hello{
 		Version: rendezvous.Version, MinVersion: rendezvous.MinVersion,
-		Key: public, Software: l.cfg.Software, Meta: l.cfg.Meta,
+		Key: public, Software: l.cfg.Software, Meta: l.cfg.Meta, Protocols: l.cfg.Protocols,
 	}})
 	if err != nil {
 		return 0, err

@@ -267,7 +267,7 @@ func TestDeadClient(t *testing.T) {
 		ended := make(chan error, 1)
 		b := startOver(t, server, func(cfg *Config) {
 			cfg.KeepAlive = time.Second
-			cfg.Serve = func(conn net.Conn, _ string) {
+			cfg.Serve = func(conn net.Conn, _ Client) {
 				_, err := io.Copy(io.Discard, conn)
 				ended <- err
 				_ = conn.Close()
@@ -275,7 +275,7 @@ func TestDeadClient(t *testing.T) {
 		}, nil)
 		c := b.registered()
 		server.Answer(func(w http.ResponseWriter, r *http.Request) {
-			peer, err := frame.Accept(w, r)
+			peer, err := frame.Accept(w, r, "")
 			if err != nil {
 				t.Error(err)
 				return

@@ -122,7 +122,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.keep(conn)
 		s.controls <- &Control{Conn: conn, ID: id, Header: r.Header}
 	case r.URL.Path == rendezvous.DataPath:
-		peer, err := frame.Accept(w, r)
+		peer, err := frame.Accept(w, r, "")
 		if err != nil {
 			return
 		}

@@ -102,7 +102,7 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 		return 0, err
 	}
 	cfg.Link.Registered = r.registered
-	cfg.Link.Serve = func(conn net.Conn, remote string) { r.sshd.HandleConn(visitor{conn, remote}) }
+	cfg.Link.Serve = func(conn net.Conn, client link.Client) { r.sshd.HandleConn(visitor{conn, client.Remote}) }
 	cfg.Link.Logger = r.log
 	connection, err := link.New(cfg.Link)
 	if err != nil {

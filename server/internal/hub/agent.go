@@ -23,6 +23,8 @@ type agent struct {
 	port   *frame.Port
 	gone   chan struct{} // closed when the agent does not hold its id any more
 
+	protocols []string // set before it is registered
+
 	in []byte // the beginning of a message; Payload's alone
 
 	step  sync.Mutex // serialises the steps of a registration
@@ -60,7 +62,7 @@ func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	h.cfg.Opened()
-	peer, err := frame.Accept(w, r)
+	peer, err := frame.Accept(w, r, "")
 	if err != nil {
 		h.cfg.Closed()
 		h.wg.Done()
@@ -264,6 +266,7 @@ func (a *agent) greet(m rendezvous.Message) {
 	}
 	a.intro.late.Stop()
 	a.intro.hello, a.intro.nonce = m.Hello, rendezvous.NewNonce()
+	a.protocols = m.Hello.Protocols
 	a.state = wantsProof
 	a.intro.late = time.AfterFunc(a.hub.proofWait, a.late)
 	_ = a.tell(rendezvous.Message{Challenge: &rendezvous.Challenge{Version: version, Nonce: a.intro.nonce}})

@@ -19,6 +19,7 @@ type visitor struct {
 	hub        *Hub
 	id, remote string
 	number     uint64
+	protocol   string // agreed on with the agent, "" for none
 	start      time.Time
 	dialled    bool // the agent's connection was dialled back, not parked
 
@@ -45,12 +46,18 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	v := &visitor{hub: h, id: id, remote: h.cfg.RemoteOf(r), number: h.count.Add(1)}
+	for _, p := range a.protocols {
+		if frame.Offered(r, p) {
+			v.protocol = p
+			break
+		}
+	}
 	spare := a.takeSpare()
 	var data frame.Peer
 	if spare == nil {
 		var status int
 		var err error
-		if data, status, err = h.call(r.Context(), a, v.number, v.remote); err != nil {
+		if data, status, err = h.call(r.Context(), a, v); err != nil {
 			h.log.Warn("client refused", "id", id, "client", v.number, "remote", v.remote, "status", status, "err", err)
 			refuse(w, status, err.Error())
 			return
@@ -58,7 +65,7 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		v.dialled = true
 	}
 	h.cfg.Opened()
-	client, err := frame.Accept(w, r)
+	client, err := frame.Accept(w, r, v.protocol)
 	if err != nil {
 		h.cfg.Closed()
 		h.log.Warn("client's handshake failed", "id", id, "client", v.number, "remote", v.remote, "err", err)
@@ -109,7 +116,8 @@ func (v *visitor) done(stats frame.Stats) {
 }
 
 // call gets a data connection from the agent. The status goes with an error.
-func (h *Hub) call(ctx context.Context, a *agent, number uint64, remote string) (frame.Peer, int, error) {
+func (h *Hub) call(ctx context.Context, a *agent, who *visitor) (frame.Peer, int, error) {
+	number := who.number
 	v := &visit{agent: a, token: newToken(), answer: make(chan answer, 1)}
 	h.vmu.Lock()
 	h.visits[number] = v
@@ -118,7 +126,7 @@ func (h *Hub) call(ctx context.Context, a *agent, number uint64, remote string) 
 	timer := time.NewTimer(h.dialWait)
 	defer timer.Stop()
 	status := http.StatusBadGateway
-	err := a.tell(rendezvous.Message{Dial: &rendezvous.Dial{Client: number, Token: v.token, Remote: remote}})
+	err := a.tell(rendezvous.Message{Dial: &rendezvous.Dial{Client: number, Token: v.token, Remote: who.remote, Protocol: who.protocol}})
 	if err != nil {
 		h.log.Warn("cannot tell an agent of a client", "id", a.id, "client", number, "err", err)
 		err = errors.New("the agent cannot be reached: its connection has just broken")
@@ -185,7 +193,7 @@ func (h *Hub) ServeData(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.cfg.Opened()
-	data, err := frame.Accept(w, r)
+	data, err := frame.Accept(w, r, "")
 	if err != nil {
 		h.cfg.Closed()
 		h.log.Warn("agent's data handshake failed", "client", number, "err", err)
