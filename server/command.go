@@ -16,11 +16,16 @@ import (
 	"example.com/converge/server/internal/certs"
 	"example.com/converge/server/internal/front"
 	"example.com/converge/server/internal/hub"
+	"example.com/converge/server/internal/ticket"
 	"example.com/converge/server/internal/web"
 )
 
-// shutdownWait bounds a graceful end.
-const shutdownWait = 10 * time.Second
+const (
+	// shutdownWait bounds a graceful end, after the draining.
+	shutdownWait = 10 * time.Second
+	// longestWindow and longestDrain bound the options.
+	longestWindow, longestDrain = time.Hour, time.Hour
+)
 
 func program() cmdline.Program {
 	flags := []cli.Flag{
@@ -32,6 +37,10 @@ func program() cmdline.Program {
 		&cli.StringFlag{Name: "tls-cert", Usage: "PEM `FILE` with the certificate chain; re-read when it changes"},
 		&cli.StringFlag{Name: "tls-key", Usage: "PEM `FILE` with the certificate's key"},
 		&cli.DurationFlag{Name: "keepalive", Value: 20 * time.Second, Usage: "mean `INTERVAL` of pings; a peer silent for three is gone"},
+		&cli.StringFlag{Name: "state-key", Usage: "`FILE` with a secret by which this server, after a restart, and all others that have it know their agents again"},
+		&cli.StringFlag{Name: "make-state-key", Usage: "make the `FILE` for --state-key, which must not exist, instead of serving"},
+		&cli.DurationFlag{Name: "resume-window", Value: 5 * time.Minute, Usage: "keep an id for this `TIME` for an agent that has lost its connection; 0 keeps none"},
+		&cli.DurationFlag{Name: "drain", Usage: "when told to end, say not ready and refuse newcomers for this `TIME` before all connections are closed; give a load balancer some seconds"},
 	}
 	flags = append(flags, &cli.StringFlag{Name: "check", Usage: "check the server at `URL` (ws[s]://HOST) instead of serving: register, connect, say a word both ways"})
 	flags = append(flags, cmdline.ConnectFlags("server")...) // for --check
@@ -40,7 +49,8 @@ func program() cmdline.Program {
 		Usage:     "the rendezvous of Converge: joins jobs that cannot be reached with the people who must look inside",
 		ArgsUsage: " ",
 		Description: "With no option it serves on port 8080. Agents register at /agent/ID, clients connect to\n" +
-			"/client/ID; / shows how. What passes through is encrypted end to end.",
+			"/client/ID; / shows how. What passes through is encrypted end to end.\n" +
+			"SIGTERM and SIGINT end it in order, a second one at once.",
 		Flags: append(flags, cmdline.LogFlags("server")...),
 		Run:   run,
 	}
@@ -53,6 +63,9 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if in.String("check") != "" {
 		return check(ctx, in)
 	}
+	if file := in.String("make-state-key"); file != "" {
+		return makeStateKey(file, in)
+	}
 	address := in.String("listen")
 	if err := checkAddress(address); err != nil {
 		return err
@@ -60,6 +73,13 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	keepAlive := in.Duration("keepalive")
 	if keepAlive < time.Second || keepAlive > time.Hour {
 		return cmdline.Usagef("--keepalive is %v: it must be between a second and an hour", keepAlive)
+	}
+	window, drain := in.Duration("resume-window"), in.Duration("drain")
+	if window < 0 || window > longestWindow {
+		return cmdline.Usagef("--resume-window is %v: it must be between 0 and an hour", window)
+	}
+	if drain < 0 || drain > longestDrain {
+		return cmdline.Usagef("--drain is %v: it must be between 0 and an hour", drain)
 	}
 	log, err := cmdline.Logger(in)
 	if err != nil {
@@ -92,6 +112,14 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		}
 		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.GetCertificate}
 	}
+	var tickets *ticket.Office
+	if file := in.String("state-key"); file != "" {
+		secret, err := ticket.LoadKey(file)
+		if err != nil {
+			return err
+		}
+		tickets = ticket.New(secret, window)
+	}
 
 	tuneMemory()
 	listener, err := net.Listen("tcp", address)
@@ -103,7 +131,8 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		KeepAlive: keepAlive,
 		RemoteOf:  func(r *http.Request) string { return origins.ClientIP(r).String() },
 		Opened:    budget.Opened, Closed: budget.Closed,
-		Room:   budget.Room,
+		Room:         budget.Room,
+		ResumeWindow: window, Tickets: tickets,
 		Logger: log,
 	})
 	door := front.New(front.Config{
@@ -113,12 +142,19 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		Budget: budget, TLS: tlsConfig, Logger: log,
 	})
 
-	log.Info("serving", "address", listener.Addr().String(), "tls", tlsConfig != nil, "version", cmdline.Version())
+	log.Info("serving", "address", listener.Addr().String(), "tls", tlsConfig != nil, "state_key", tickets != nil, "version", cmdline.Version())
 	group, serving := errgroup.WithContext(ctx)
 	group.Go(func() error { return door.Serve(listener) })
 	group.Go(func() error {
 		<-serving.Done()
-		log.Info("ending")
+		door.Drain()
+		log.Info("ending", "drain", drain.String())
+		if ctx.Err() != nil { // and not because it cannot go on serving
+			// In this time a load balancer notices that the server is not
+			// ready, and takes newcomers elsewhere, and then those who are sent
+			// away. Only a second signal cuts it short, with the process.
+			<-time.After(drain)
+		}
 		// The signal's context is over; the way out has its own limit.
 		out, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
 		defer cancel()

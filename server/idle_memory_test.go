@@ -22,6 +22,7 @@ import (
 	"example.com/converge/server/internal/fakeagent"
 	"example.com/converge/server/internal/front"
 	"example.com/converge/server/internal/hub"
+	"example.com/converge/server/internal/ticket"
 )
 
 // memory is a listener of connections that are pipes of this process.
@@ -142,7 +143,10 @@ func BenchmarkIdleInMemory(b *testing.B) {
 }
 
 func idleInMemory(b *testing.B, kind string, n int) {
-	joiner := hub.New(hub.Config{KeepAlive: -1})
+	joiner := hub.New(hub.Config{
+		KeepAlive: -1, ResumeWindow: time.Minute,
+		Tickets: ticket.New(make([]byte, ticket.MinKey), time.Minute),
+	})
 	door := front.New(front.Config{Endpoints: joiner})
 	m := &memory{conns: make(chan net.Conn), done: make(chan struct{})}
 	var serving sync.WaitGroup

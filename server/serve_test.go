@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -234,6 +236,95 @@ func TestSecondSignal(t *testing.T) {
 				t.Errorf("it ended with %v and logged\n%s", state, logged)
 			}
 		})
+	}
+}
+
+// TestDrain: at the first signal newcomers are sent elsewhere and a load
+// balancer is told so, who is in stays until the second.
+func TestDrain(t *testing.T) {
+	p := start(t, "--drain", "1h")
+	p.serveAgent("job")
+	session := p.client("job")
+	echoes(t, session)
+	p.signal(syscall.SIGTERM)
+	if line := p.logged("ending"); line["drain"] == nil {
+		t.Errorf("it logged %v", line)
+	}
+	for target, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/": 200} {
+		if got := p.connect().status(target); got != want {
+			t.Errorf("%s while draining: %d, want %d", target, got, want)
+		}
+	}
+	handshake := []string{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="}
+	for _, target := range []string{"/agent/job", "/agent/new", "/client/job"} {
+		resp := p.connect().get(target, handshake...)
+		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s while draining: %s %v", target, resp.Status, resp.Header)
+		}
+	}
+	echoes(t, session)
+	p.signal(syscall.SIGTERM)
+	if logged, state := p.wait(); state.ExitCode() != 128+int(syscall.SIGTERM) {
+		t.Errorf("it ended with %v and logged\n%s", state, logged)
+	}
+}
+
+// TestDrainEnds with 1012 for all.
+func TestDrainEnds(t *testing.T) {
+	p := start(t, "--drain", "50ms")
+	a := p.register("job")
+	p.signal(syscall.SIGTERM)
+	var gone *wsconn.CloseError
+	if _, err := a.Receive(); !errors.As(err, &gone) || gone.Code != wsconn.ServiceRestart {
+		t.Errorf("an agent's connection ended with %v, want 1012", err)
+	}
+	if logged, state := p.wait(); !state.Success() || strings.Contains(logged, "the hard way") {
+		t.Errorf("it ended with %v and logged\n%s", state, logged)
+	}
+}
+
+// TestStateKey: a server that was killed knows its agents again, one without
+// the key does not, and what was vacated is kept as long as it was told to.
+func TestStateKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state-key")
+	if out, err := exec.Command("server", "--make-state-key", file).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	register := func(p *process, key ed25519.PrivateKey, shown []byte) (*fakeagent.Agent, error) {
+		a, err := fakeagent.Return(t.Context(), p.server, "job", key, shown, nil)
+		if err == nil {
+			t.Cleanup(func() { _ = a.Conn.Close() })
+		}
+		return a, err
+	}
+	key := fakeagent.NewKey()
+	p := start(t, "--state-key", file)
+	a, err := register(p, key, nil)
+	if err != nil || a.Ticket == nil {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	var refused *rendezvous.Refused
+	for _, args := range [][]string{{"--state-key", file}, {}} {
+		again := start(t, args...)
+		if _, err := register(again, fakeagent.NewKey(), nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := register(again, key, a.Ticket.Value)
+		if knows := len(args) > 0; knows != (err == nil) || !knows && !errors.As(err, &refused) {
+			t.Errorf("with the options %q: %v", args, err)
+		}
+		again.end(syscall.SIGTERM)
+	}
+	for window, free := range map[string]bool{"1h": false, "0": true} {
+		p := start(t, "--resume-window", window)
+		p.register("job").Vanish()
+		p.logged("agent gone")
+		if _, err := register(p, fakeagent.NewKey(), nil); free != (err == nil) {
+			t.Errorf("with a window of %s: %v", window, err)
+		}
+		p.end(syscall.SIGTERM)
 	}
 }
 

@@ -25,6 +25,10 @@ const (
 	maxMeta = 32
 	// maxProtocols is how many an agent may speak.
 	maxProtocols = 8
+	// MaxTicket is the longest ticket in bytes.
+	MaxTicket = 512
+	// maxRenew bounds Ticket.Renew: a day.
+	maxRenew = 24 * 60 * 60
 )
 
 // Message is one message of the control connection. Exactly one of the fields
@@ -40,6 +44,8 @@ type Message struct {
 	DialFailed *DialFailed `json:"dial_failed,omitempty"`
 	Park       *Park       `json:"park,omitempty"`
 	Parking    *Parking    `json:"parking,omitempty"`
+	Renew      *Renew      `json:"renew,omitempty"`
+	Ticket     *Ticket     `json:"ticket,omitempty"`
 	Accepted   *Accepted   `json:"accepted,omitempty"`
 	Bye        *Bye        `json:"bye,omitempty"`
 }
@@ -60,6 +66,9 @@ type Hello struct {
 	// the agent, the one it likes best first. The server knows none of them: it
 	// takes the first that a client offers too.
 	Protocols []string `json:"protocols,omitempty"`
+	// Ticket is the newest that the agent has for the id from this server's
+	// URL, if it has one.
+	Ticket []byte `json:"ticket,omitempty"`
 }
 
 // Challenge is the server's answer to Hello.
@@ -80,6 +89,21 @@ type Proof struct {
 type Registered struct {
 	// ID is the agent's id.
 	ID string `json:"id"`
+	// Ticket is there if the server gives tickets.
+	Ticket *Ticket `json:"ticket,omitempty"`
+}
+
+// Renew asks for a newer ticket, from a server that has given one.
+type Renew struct{}
+
+// Ticket lets an agent show to a server that does not know it, such as the
+// same one after its restart, that it holds the id. It is good for the id with
+// the agent's run key only, and means nothing to the agent.
+type Ticket struct {
+	// Value is what goes into Hello.Ticket.
+	Value []byte `json:"value"`
+	// Renew is how many seconds later the agent is to ask for a newer one.
+	Renew int `json:"renew"`
 }
 
 // Codes of Refused.
@@ -171,6 +195,8 @@ func (m *Message) check() error {
 	count(m.DialFailed != nil)
 	count(m.Park != nil)
 	count(m.Parking != nil)
+	count(m.Renew != nil)
+	count(m.Ticket != nil)
 	count(m.Accepted != nil)
 	count(m.Bye != nil)
 	if set > 1 {
@@ -184,7 +210,14 @@ func (m *Message) check() error {
 	case m.Proof != nil && len(m.Proof.Signature) != signatureSize:
 		return fmt.Errorf("proof: the signature is not %d bytes long", signatureSize)
 	case m.Registered != nil:
+		if t := m.Registered.Ticket; t != nil {
+			if err := t.check(); err != nil {
+				return err
+			}
+		}
 		return ValidID(m.Registered.ID)
+	case m.Ticket != nil:
+		return m.Ticket.check()
 	case m.Refused != nil:
 		return short("refused", m.Refused.Code, m.Refused.Text)
 	case m.Dial != nil:
@@ -205,6 +238,8 @@ func (h *Hello) check() error {
 		return fmt.Errorf("hello: the key is not %d bytes long", keySize)
 	case h.Version < 1 || h.MinVersion < 1 || h.MinVersion > h.Version:
 		return errors.New("hello: the versions make no range")
+	case len(h.Ticket) > MaxTicket:
+		return fmt.Errorf("hello: the ticket is longer than %d bytes", MaxTicket)
 	case len(h.Meta) > maxMeta:
 		return fmt.Errorf("hello: more than %d meta entries", maxMeta)
 	}
@@ -222,6 +257,16 @@ func (h *Hello) check() error {
 		}
 	}
 	return short("hello", h.Software)
+}
+
+func (t *Ticket) check() error {
+	switch {
+	case len(t.Value) == 0 || len(t.Value) > MaxTicket:
+		return fmt.Errorf("ticket: it is not 1 to %d bytes long", MaxTicket)
+	case t.Renew < 1 || t.Renew > maxRenew:
+		return fmt.Errorf("ticket: it cannot be renewed after %d seconds", t.Renew)
+	}
+	return nil
 }
 
 // protocolName bounds RFC 6455's names of subprotocols (section 4.1: a token of

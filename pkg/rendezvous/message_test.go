@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,15 +16,18 @@ import (
 // messages has one of each.
 func messages() []Message {
 	return []Message{
-		{Hello: &Hello{Version: 3, MinVersion: 1, Key: make([]byte, 32), Software: "agent v1 <&>", Meta: map[string]string{"job": "test"}, Protocols: []string{"a.v2", "a.v1"}}},
+		{Hello: &Hello{Version: 3, MinVersion: 1, Key: make([]byte, 32), Software: "agent v1 <&>", Meta: map[string]string{"job": "test"}, Protocols: []string{"a.v2", "a.v1"}, Ticket: []byte{0, 1, 255}}},
 		{Challenge: &Challenge{Version: 1, Nonce: NewNonce()}},
 		{Proof: &Proof{Signature: make([]byte, 64)}},
 		{Registered: &Registered{ID: "team/repo/job"}},
+		{Registered: &Registered{ID: "job", Ticket: &Ticket{Value: []byte{1}, Renew: 150}}},
 		{Refused: &Refused{Code: RefusedTaken, Text: "it is taken"}},
 		{Dial: &Dial{Client: 1<<64 - 1, Token: "t", Remote: "192.0.2.1", Protocol: "a.v1"}},
 		{DialFailed: &DialFailed{Client: 7, Text: "no"}},
 		{Park: &Park{}},
 		{Parking: &Parking{Client: 8, Token: "t"}},
+		{Renew: &Renew{}},
+		{Ticket: &Ticket{Value: make([]byte, MaxTicket), Renew: 1}},
 		{Accepted: &Accepted{Client: 9}},
 		{Bye: &Bye{}},
 		{},
@@ -119,6 +123,7 @@ func TestReceiveErrors(t *testing.T) {
 func TestDecodeLimits(t *testing.T) {
 	long := strings.Repeat("a", maxText+1)
 	key := fmt.Sprintf(`"key":%q`, strings.Repeat("A", 43)+"=")
+	ticket := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	meta := func(n int) string {
 		var entries []string
 		for i := range n {
@@ -140,17 +145,24 @@ func TestDecodeLimits(t *testing.T) {
 		`{"hello":{"version":1,"min_version":1,"protocols":[""],` + key + `}}`:                                  "no name of a protocol",
 		`{"hello":{"version":1,"min_version":1,"protocols":["` + long + `"],` + key + `}}`:                      "no name of a protocol",
 		`{"hello":{"version":1,"min_version":1,"protocols":["1","2","3","4","5","6","7","8","9"],` + key + `}}`: "more than 8",
-		`{"challenge":{"version":1,"nonce":"AAAA"}}`:                                                            "nonce is not 32",
-		`{"proof":{"signature":"AAAA"}}`:                                                                        "signature is not 64",
-		`{"registered":{"id":"../x"}}`:                                                                          "invalid id",
-		`{"registered":{}}`:                                                                                     "invalid id",
-		`{"refused":{"code":"` + long + `"}}`:                                                                   "longer than",
-		`{"refused":{"text":"` + long + `"}}`:                                                                   "longer than",
-		`{"dial":{"token":"` + long + `"}}`:                                                                     "longer than",
-		`{"dial":{"protocol":"` + long + `"}}`:                                                                  "longer than",
-		`{"dial":{"remote":"` + long + `"}}`:                                                                    "longer than",
-		`{"dial_failed":{"text":"` + long + `"}}`:                                                               "longer than",
-		`{"bye":{"text":"` + long + `"}}`:                                                                       "longer than",
+		`{"hello":{"version":1,"min_version":1,"ticket":"` + ticket(513) + `",` + key + `}}`:                    "longer than 512",
+		`{"registered":{"id":"x","ticket":{"value":"` + ticket(513) + `","renew":1}}}`:                          "1 to 512",
+		`{"registered":{"id":"x","ticket":{"renew":1}}}`:                                                        "1 to 512",
+		`{"ticket":{}}`:                              "1 to 512",
+		`{"ticket":{"value":"AAAA"}}`:                "after 0 seconds",
+		`{"ticket":{"value":"AAAA","renew":-1}}`:     "after -1 seconds",
+		`{"ticket":{"value":"AAAA","renew":86401}}`:  "after 86401 seconds",
+		`{"challenge":{"version":1,"nonce":"AAAA"}}`: "nonce is not 32",
+		`{"proof":{"signature":"AAAA"}}`:             "signature is not 64",
+		`{"registered":{"id":"../x"}}`:               "invalid id",
+		`{"registered":{}}`:                          "invalid id",
+		`{"refused":{"code":"` + long + `"}}`:        "longer than",
+		`{"refused":{"text":"` + long + `"}}`:        "longer than",
+		`{"dial":{"token":"` + long + `"}}`:          "longer than",
+		`{"dial":{"protocol":"` + long + `"}}`:       "longer than",
+		`{"dial":{"remote":"` + long + `"}}`:         "longer than",
+		`{"dial_failed":{"text":"` + long + `"}}`:    "longer than",
+		`{"bye":{"text":"` + long + `"}}`:            "longer than",
 	} {
 		_, err := Decode([]byte(input))
 		if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), sentence) {
@@ -159,6 +171,8 @@ func TestDecodeLimits(t *testing.T) {
 	}
 	for _, input := range []string{
 		`{"hello":{"version":1,"min_version":1,` + meta(32) + `,` + key + `}}`,
+		`{"hello":{"version":1,"min_version":1,"ticket":"` + ticket(512) + `",` + key + `}}`,
+		`{"ticket":{"value":"AAAA","renew":86400}}`,
 		`{"later":{"a":[1,2,{}]}}`,
 		`{"bye":{"text":"x","later":1}}`,
 		`null`,

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -20,7 +21,8 @@ const fullText = "too many clients are connected to the agent"
 // one that the question came from: a restarted server counts its clients anew.
 type control struct {
 	conn    *wsconn.Conn
-	version int // of the protocol, as agreed
+	version int           // of the protocol, as agreed
+	renew   time.Duration // of the ticket; 0 if there is none
 	parking chan *rendezvous.Parking
 	mu      sync.Mutex // serialises messages
 }
@@ -64,6 +66,8 @@ func (l *Link) listen(ctx context.Context, c *control) error {
 			return errors.New("the server said goodbye")
 		case m.Dial != nil:
 			l.answer(ctx, c, m.Dial)
+		case m.Ticket != nil:
+			l.ticket = m.Ticket.Value
 		case m.Parking != nil:
 			select {
 			case c.parking <- m.Parking:
@@ -73,26 +77,41 @@ func (l *Link) listen(ctx context.Context, c *control) error {
 	}
 }
 
+// renew asks for a newer ticket time and again, until ctx ends: earlier than
+// the server wants it, at random, for a thousand agents have registered at once
+// where it was restarted.
+func (l *Link) renew(ctx context.Context, c *control) {
+	for {
+		timer := time.NewTimer(c.renew/2 + rand.N(c.renew/2))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		c.send(ctx, l.sendWait, rendezvous.Message{Renew: &rendezvous.Renew{}})
+	}
+}
+
 // answer dials back for a client, unless there are too many.
 func (l *Link) answer(ctx context.Context, c *control, d *rendezvous.Dial) {
 	fail := func(text string) {
 		c.send(ctx, l.sendWait, rendezvous.Message{DialFailed: &rendezvous.DialFailed{Client: d.Client, Text: text}})
 	}
-	select {
-	case l.slots <- struct{}{}:
-	default:
+	client, exit, ok := l.enter(d)
+	if !ok {
 		fail(fullText)
 		return
 	}
 	l.clients.Go(func() {
-		defer func() { <-l.slots }()
+		defer exit()
 		conn, err := l.dialBack(ctx, d.Client, d.Token)
 		if err != nil {
 			l.log.Warn("cannot dial back for a client", "client", d.Client, "err", err)
 			fail("the agent could not connect back")
 			return
 		}
-		l.cfg.Serve(conn, clientOf(d))
+		l.cfg.Serve(conn, client)
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"example.com/converge/pkg/rendezvous"
 	"example.com/converge/pkg/transport"
+	"example.com/converge/pkg/wsconn"
 )
 
 // Limits of the link.
@@ -34,6 +35,9 @@ const (
 	GoodbyeMost = 2 * time.Second
 	// maxClients is how many clients may be connected or connecting.
 	maxClients = 128
+	// maxReturning is how many more connections may be there while those are
+	// all taken, of clients that may be coming back to a stream that they have.
+	maxReturning = 32
 	// maxAlternatives is how many ids are tried in a row where each is taken.
 	maxAlternatives = 3
 	// The mean pause between attempts doubles from the first to the longest.
@@ -80,11 +84,36 @@ type Client struct {
 	Remote string
 	// Protocol is the one of Protocols that the client speaks, or "".
 	Protocol string
+	// Full says that there is no room for another client: Serve may take the
+	// connection only for one that it has already, and must return soon.
+	Full bool
 }
 
 // clientOf is the client that a dial is about.
 func clientOf(d *rendezvous.Dial) Client {
 	return Client{Remote: transport.Printable(d.Remote), Protocol: d.Protocol}
+}
+
+// enter gives a client a place, and the function that gives it back; false if
+// there is none. A client with a protocol of its own may be one that is here
+// already, on a connection that is lost: that must not keep it out.
+func (l *Link) enter(d *rendezvous.Dial) (c Client, leave func(), ok bool) {
+	c = clientOf(d)
+	select {
+	case l.slots <- struct{}{}:
+		return c, func() { <-l.slots }, true
+	default:
+	}
+	if c.Protocol == "" {
+		return c, nil, false
+	}
+	select {
+	case l.returns <- struct{}{}:
+		c.Full = true
+		return c, func() { <-l.returns }, true
+	default:
+		return c, nil, false
+	}
 }
 
 // Link is the agent's end of the rendezvous.
@@ -94,12 +123,14 @@ type Link struct {
 	key     ed25519.PrivateKey
 	clients sync.WaitGroup
 	slots   chan struct{} // one for each client
+	returns chan struct{} // one for each connection that came when slots was full
 
 	// The constants; tests have less time.
 	registerWait, dialWait, sendWait, byeWait, firstPark, nextPark time.Duration
 
 	// The rest is Run's alone.
 	id       string // the present one
+	ticket   []byte // the newest for it, nil if there is none
 	announce bool   // Registered is due
 	ever     bool   // a registration has succeeded
 	pause    backoff
@@ -120,6 +151,7 @@ func New(cfg Config) (*Link, error) {
 	}
 	return &Link{
 		cfg: cfg, log: cfg.Logger, key: key, slots: make(chan struct{}, maxClients),
+		returns:      make(chan struct{}, maxReturning),
 		registerWait: registerWait, dialWait: dialWait, sendWait: sendWait, byeWait: byeWait,
 		firstPark: firstPark, nextPark: nextPark,
 		id: cfg.ID, announce: true, pause: newBackoff(firstPause, longestPause),
@@ -173,7 +205,7 @@ func (l *Link) session(ctx context.Context) (registered bool, err error) {
 		return false, err
 	}
 	defer c.conn.Close()
-	defer l.pause.held(time.Now())
+	start := time.Now()
 	l.ever = true
 	if l.announce {
 		l.announce = false
@@ -186,10 +218,13 @@ func (l *Link) session(ctx context.Context) (registered bool, err error) {
 	// The end of ctx is a goodbye, which frees the id at once.
 	done := make(chan struct{})
 	var watch sync.WaitGroup
-	parking, leave := context.WithCancel(ctx)
+	chores, leave := context.WithCancel(ctx)
 	defer leave()
 	if c.version >= rendezvous.SpareVersion {
-		watch.Go(func() { l.park(parking, c) })
+		watch.Go(func() { l.park(chores, c) })
+	}
+	if c.renew > 0 {
+		watch.Go(func() { l.renew(chores, c) })
 	}
 	watch.Go(func() {
 		select {
@@ -199,6 +234,8 @@ func (l *Link) session(ctx context.Context) (registered bool, err error) {
 		}
 	})
 	err = l.listen(ctx, c)
+	var closed *wsconn.CloseError
+	l.pause.held(start, errors.As(err, &closed) && closed.Code == wsconn.ServiceRestart)
 	close(done)
 	leave()
 	watch.Wait()

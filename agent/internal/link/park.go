@@ -45,7 +45,7 @@ func (l *Link) park(ctx context.Context, c *control) {
 			wait = rand.N(l.nextPark)
 		default:
 			l.log.Debug("cannot keep a connection parked", "err", err)
-			pause.held(start)
+			pause.held(start, false)
 			wait = pause.next()
 		}
 	}
@@ -92,11 +92,8 @@ func (l *Link) parkOnce(ctx context.Context, c *control) error {
 // are too many.
 func (l *Link) accept(conn net.Conn, d *rendezvous.Dial) {
 	answer := rendezvous.Message{Accepted: &rendezvous.Accepted{Client: d.Client}}
-	full := false
-	select {
-	case l.slots <- struct{}{}:
-	default:
-		full = true
+	client, exit, ok := l.enter(d)
+	if !ok {
 		answer = rendezvous.Message{DialFailed: &rendezvous.DialFailed{Client: d.Client, Text: fullText}}
 	}
 	err := conn.SetWriteDeadline(time.Now().Add(l.sendWait))
@@ -106,16 +103,16 @@ func (l *Link) accept(conn net.Conn, d *rendezvous.Dial) {
 	if err == nil {
 		err = conn.SetWriteDeadline(time.Time{})
 	}
-	if full || err != nil {
-		if !full {
-			<-l.slots
+	if !ok || err != nil {
+		if ok {
+			exit()
 		}
 		// Closing may wait for the server a second.
 		l.clients.Go(func() { _ = conn.Close() })
 		return
 	}
 	l.clients.Go(func() {
-		defer func() { <-l.slots }()
-		l.cfg.Serve(conn, clientOf(d))
+		defer exit()
+		l.cfg.Serve(conn, client)
 	})
 }

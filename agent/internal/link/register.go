@@ -16,9 +16,9 @@ import (
 // proof. It changes the id if that is taken and may be changed.
 func (l *Link) register(ctx context.Context) (*control, error) {
 	for tries := 0; ; tries++ {
-		conn, version, err := l.tryRegister(ctx)
+		c, err := l.tryRegister(ctx)
 		if err == nil {
-			return &control{conn: conn, version: version, parking: make(chan *rendezvous.Parking, 1)}, nil
+			return c, nil
 		}
 		var refused *rendezvous.Refused
 		if !errors.As(err, &refused) {
@@ -34,7 +34,7 @@ func (l *Link) register(ctx context.Context) (*control, error) {
 			}
 			id := rendezvous.Alternative(l.cfg.ID)
 			l.log.Warn("the id is taken: using another", "taken", l.id, "id", id)
-			l.id, l.announce = id, true
+			l.id, l.announce, l.ticket = id, true, nil
 		case rendezvous.RefusedVersion, rendezvous.RefusedProof:
 			return nil, permanent{err}
 		default:
@@ -43,67 +43,70 @@ func (l *Link) register(ctx context.Context) (*control, error) {
 	}
 }
 
-// tryRegister makes one attempt under the present id and returns the
-// protocol's version with the connection. Its error is a sentence.
-func (l *Link) tryRegister(ctx context.Context) (*wsconn.Conn, int, error) {
+// tryRegister makes one attempt under the present id. Its error is a sentence.
+func (l *Link) tryRegister(ctx context.Context) (*control, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.registerWait)
 	defer cancel()
 	server := l.cfg.Server.String()
 	conn, err := wsconn.Dial(ctx, l.cfg.Server.AgentURL(l.id), l.cfg.Transport, l.cfg.Header,
 		wsconn.Options{MaxMessage: rendezvous.MaxMessage + 2, KeepAlive: l.cfg.KeepAlive})
 	if err != nil {
-		return nil, 0, transport.Explain(server, err)
+		return nil, transport.Explain(server, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	version, err := l.introduce(conn)
+	c := &control{conn: conn, parking: make(chan *rendezvous.Parking, 1)}
+	err = l.introduce(c)
 	if !stop() {
 		err = fmt.Errorf("it took longer than %v: %w", l.registerWait, ctx.Err())
 	}
 	if err == nil {
-		return conn, version, nil
+		return c, nil
 	}
 	_ = conn.Close()
 	var refused *rendezvous.Refused
 	var final permanent
 	if errors.As(err, &refused) || errors.As(err, &final) {
-		return nil, 0, err // the server's own sentence, or ours
+		return nil, err // the server's own sentence, or ours
 	}
-	return nil, 0, fmt.Errorf("cannot register at %s: check that it is a Converge server: %w", server, err)
+	return nil, fmt.Errorf("cannot register at %s: check that it is a Converge server: %w", server, err)
 }
 
-// introduce goes through the messages of a registration and returns the
-// protocol's version.
-func (l *Link) introduce(conn *wsconn.Conn) (int, error) {
+// introduce goes through the messages of a registration.
+func (l *Link) introduce(c *control) error {
 	public, _ := l.key.Public().(ed25519.PublicKey)
-	err := say(conn, rendezvous.Message{Hello: &rendezvous.Hello{
+	err := say(c.conn, rendezvous.Message{Hello: &rendezvous.Hello{
 		Version: rendezvous.Version, MinVersion: rendezvous.MinVersion,
 		Key: public, Software: l.cfg.Software, Meta: l.cfg.Meta, Protocols: l.cfg.Protocols,
+		Ticket: l.ticket,
 	}})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	m, err := expect(conn)
+	m, err := expect(c.conn)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if m.Challenge == nil {
-		return 0, errors.New("it sent no challenge")
+		return errors.New("it sent no challenge")
 	}
-	version := m.Challenge.Version
-	if version < rendezvous.MinVersion || version > rendezvous.Version {
-		return 0, permanent{fmt.Errorf("the server chose protocol version %d, which this agent does not speak: download the agent from the server again", version)}
+	c.version = m.Challenge.Version
+	if c.version < rendezvous.MinVersion || c.version > rendezvous.Version {
+		return permanent{fmt.Errorf("the server chose protocol version %d, which this agent does not speak: download the agent from the server again", c.version)}
 	}
-	if err := say(conn, rendezvous.Message{Proof: rendezvous.Prove(l.key, m.Challenge.Nonce, l.id)}); err != nil {
-		return 0, err
+	if err := say(c.conn, rendezvous.Message{Proof: rendezvous.Prove(l.key, m.Challenge.Nonce, l.id)}); err != nil {
+		return err
 	}
-	m, err = expect(conn)
+	m, err = expect(c.conn)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if m.Registered == nil || m.Registered.ID != l.id {
-		return 0, errors.New("it did not confirm the registration")
+		return errors.New("it did not confirm the registration")
 	}
-	return version, nil
+	if t := m.Registered.Ticket; t != nil {
+		l.ticket, c.renew = t.Value, time.Duration(t.Renew)*time.Second
+	}
+	return nil
 }
 
 // say sends a message. What the server said before it hung up explains better

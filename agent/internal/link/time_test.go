@@ -35,10 +35,16 @@ func within(t *testing.T, what string, took, from, to time.Duration) {
 	}
 }
 
+// means are the mean pauses of attempts in a row.
+var means = []time.Duration{
+	200 * time.Millisecond, 300 * time.Millisecond, 450 * time.Millisecond, 675 * time.Millisecond,
+	1012500 * time.Microsecond, 1518750 * time.Microsecond, 2278125 * time.Microsecond, 3417187500,
+	longestPause, longestPause, longestPause,
+}
+
 func TestBackoffGrows(t *testing.T) {
 	b := newBackoff(firstPause, longestPause)
-	for _, mean := range []time.Duration{200, 400, 800, 1600, 3200, 5000, 5000, 5000} {
-		mean *= time.Millisecond
+	for _, mean := range means {
 		within(t, "pause", b.next(), mean/2, mean*3/2)
 	}
 	// Random means spread: that so many lie so close is less likely than any
@@ -61,12 +67,53 @@ func TestBackoffBeginsAnew(t *testing.T) {
 		}
 		short := time.Now()
 		time.Sleep(longestPause - 1)
-		b.held(short)
+		b.held(short, false)
 		within(t, "after a short connection", b.next(), longestPause/2, longestPause*3/2)
 		long := time.Now()
 		time.Sleep(longestPause)
-		b.held(long)
+		b.held(long, false)
 		within(t, "after a long one", b.next(), firstPause/2, firstPause*3/2)
+	})
+}
+
+// TestBackoffAllowsForRestarts begins anew for a server that said why it ended
+// the connection, however short that was, but not for one that does little else.
+func TestBackoffAllowsForRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackoff(firstPause, longestPause)
+		for range 2 {
+			for range 20 {
+				b.next()
+			}
+			b.held(time.Now(), true)
+			within(t, "after a restart", b.next(), firstPause/2, firstPause*3/2)
+			time.Sleep(longestPause - 1)
+			for range 20 {
+				b.next()
+			}
+			b.held(time.Now(), true)
+			within(t, "after another restart", b.next(), longestPause/2, longestPause*3/2)
+			time.Sleep(time.Nanosecond)
+		}
+	})
+}
+
+// TestRollingRestart has an agent back in less than a second after each of two
+// servers that end in turn, however short it was with the first.
+func TestRollingRestart(t *testing.T) {
+	bubble(t, func(t *testing.T, server *servertest.Server) {
+		b := startOver(t, server, nil, nil)
+		for _, stay := range []time.Duration{time.Millisecond, longestPause} {
+			c := b.registered()
+			synctest.Wait()
+			time.Sleep(stay)
+			check(t, c.CloseWith(1012, ""))
+			began := time.Now()
+			again := b.registered()
+			within(t, "coming back", time.Since(began), firstPause/2, firstPause*3/2)
+			time.Sleep(longestPause)
+			check(t, again.Close())
+		}
 	})
 }
 
@@ -76,8 +123,7 @@ func TestDroppedAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, server *servertest.Server) {
 		b := startOver(t, server, nil, nil)
 		last := time.Now()
-		for i, mean := range []time.Duration{0, 200, 400, 800, 1600, 3200, 5000, 5000} {
-			mean *= time.Millisecond
+		for i, mean := range append([]time.Duration{0}, means...) {
 			c := b.registered()
 			within(t, "attempt", time.Since(last), mean/2, mean*3/2)
 			if i == 0 {
@@ -231,6 +277,43 @@ func TestTooManyClients(t *testing.T) {
 		check(t, last.Close())
 		synctest.Wait()
 		b.visit(c)
+	})
+}
+
+// TestRoomToComeBack: while there is no room for another client, those that may
+// be coming back are let in, as such, and not without bound.
+func TestRoomToComeBack(t *testing.T) {
+	bubble(t, func(t *testing.T, server *servertest.Server) {
+		hold := make(chan struct{})
+		served := make(chan Client, maxClients+maxReturning)
+		b := startOver(t, server, func(cfg *Config) {
+			cfg.Protocols = []string{"p"}
+			cfg.Serve = func(conn net.Conn, c Client) {
+				served <- c
+				<-hold
+				_ = conn.Close()
+			}
+		}, nil)
+		defer close(hold)
+		c := b.registered()
+		for i := range maxClients + maxReturning {
+			_, err := server.VisitAs(t.Context(), c, "", "p")
+			check(t, err)
+			if got := receive(t, "a client", served); got.Full != (i >= maxClients) || got.Protocol != "p" {
+				t.Fatalf("client %d: %+v", i, got)
+			}
+		}
+		for _, protocol := range []string{"", "p"} {
+			check(t, c.Say(rendezvous.Message{Dial: &rendezvous.Dial{Client: 1000, Token: "t", Protocol: protocol}}))
+			if failed := hearFailed(t, c); failed.Client != 1000 || failed.Text != fullText {
+				t.Errorf("the agent says %+v", failed)
+			}
+		}
+		hold <- struct{}{}           // one of the clients goes, or of those that came back
+		time.Sleep(10 * time.Second) // closing may take a while
+		_, err := server.VisitAs(t.Context(), c, "", "p")
+		check(t, err)
+		receive(t, "a client", served)
 	})
 }
 

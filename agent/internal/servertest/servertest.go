@@ -176,9 +176,14 @@ func (s *Server) Registered(ctx context.Context) (*Control, error) {
 
 // Visit brings a client to the agent and returns the client's connection.
 func (s *Server) Visit(ctx context.Context, c *Control, remote string) (*Data, error) {
+	return s.VisitAs(ctx, c, remote, "")
+}
+
+// VisitAs is Visit for a client that speaks a protocol.
+func (s *Server) VisitAs(ctx context.Context, c *Control, remote, protocol string) (*Data, error) {
 	s.mu.Lock()
 	s.clients++
-	d := rendezvous.Dial{Client: s.clients, Token: fmt.Sprintf("token-%d", s.clients), Remote: remote}
+	d := rendezvous.Dial{Client: s.clients, Token: fmt.Sprintf("token-%d", s.clients), Remote: remote, Protocol: protocol}
 	s.mu.Unlock()
 	if err := c.Say(rendezvous.Message{Dial: &d}); err != nil {
 		return nil, err

@@ -26,6 +26,8 @@ type Agent struct {
 	// Server and ID are where it is registered.
 	Server rendezvous.Server
 	ID     string
+	// Ticket is what came with the registration, or nil.
+	Ticket *rendezvous.Ticket
 
 	transport *http.Transport
 	raw       net.Conn // beneath Conn
@@ -74,19 +76,26 @@ func Connect(ctx context.Context, server rendezvous.Server, id string, tr *http.
 // Register connects and registers. A refusal is a *rendezvous.Refused. A nil
 // tr is Transport.
 func Register(ctx context.Context, server rendezvous.Server, id string, key ed25519.PrivateKey, tr *http.Transport) (*Agent, error) {
+	return Return(ctx, server, id, key, nil, tr)
+}
+
+// Return is Register with a ticket.
+func Return(ctx context.Context, server rendezvous.Server, id string, key ed25519.PrivateKey, ticket []byte, tr *http.Transport) (*Agent, error) {
 	a, err := Connect(ctx, server, id, tr)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.introduce(key); err != nil {
+	if err := a.introduce(key, ticket); err != nil {
 		_ = a.Conn.Close()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *Agent) introduce(key ed25519.PrivateKey) error {
-	m, err := a.Ask(Hello(key))
+func (a *Agent) introduce(key ed25519.PrivateKey, ticket []byte) error {
+	hello := Hello(key)
+	hello.Hello.Ticket = ticket
+	m, err := a.Ask(hello)
 	switch {
 	case err != nil:
 		return err
@@ -100,6 +109,7 @@ func (a *Agent) introduce(key ed25519.PrivateKey) error {
 	case m.Registered == nil || m.Registered.ID != a.ID:
 		return fmt.Errorf("got %+v, want registered", m)
 	}
+	a.Ticket = m.Registered.Ticket
 	return nil
 }
 

@@ -32,6 +32,7 @@ const (
 
 const (
 	fullText = "the server has no room for more connections: try again in a moment"
+	endText  = "the server is ending: try again in a moment"
 	pathText = "the path has an empty, dot or encoded segment: use the URL as it was printed"
 )
 
@@ -122,10 +123,15 @@ func (f *Front) Serve(l net.Listener) error {
 	return fmt.Errorf("cannot go on serving: %w", err)
 }
 
-// Shutdown says not ready, stops listening and waits for requests under way.
+// Drain says not ready from now on, and refuses agents and clients that come.
+// It goes on listening, so that a load balancer sees it, and serves all else:
+// connections that agents dial back belong to those who are in.
+func (f *Front) Drain() { f.ready.Store(false) }
+
+// Shutdown does what Drain does, stops listening and waits for requests under way.
 // Websockets are not its business.
 func (f *Front) Shutdown(ctx context.Context) error {
-	f.ready.Store(false)
+	f.Drain()
 	if err := f.http.Shutdown(ctx); err != nil {
 		_ = f.http.Close()
 		return fmt.Errorf("not all requests ended in time: %w", err)
@@ -159,7 +165,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuseFull(w)
 	case path == "/readyz":
 		if !f.ready.Load() {
-			refuse(w, http.StatusServiceUnavailable, "the server is ending")
+			refuseEnding(w)
 			return
 		}
 		text(w, "ready")
@@ -231,9 +237,15 @@ func (f *Front) endpoint(w http.ResponseWriter, r *http.Request, id string, serv
 		return
 	}
 	// A dial-back completes a session that has been let in.
-	if r.URL.Path != rendezvous.DataPath && f.cfg.Budget.spent() {
-		refuseFull(w)
-		return
+	if r.URL.Path != rendezvous.DataPath {
+		if !f.ready.Load() {
+			refuseEnding(w)
+			return
+		}
+		if f.cfg.Budget.spent() {
+			refuseFull(w)
+			return
+		}
 	}
 	serve(w, r, id)
 }
@@ -256,6 +268,14 @@ func refuseFull(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
 	w.Header().Set("Retry-After", "5")
 	refuse(w, http.StatusServiceUnavailable, fullText)
+}
+
+// refuseEnding says to ask again soon, over another connection: whoever
+// answers there may stay.
+func refuseEnding(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Retry-After", "1")
+	refuse(w, http.StatusServiceUnavailable, endText)
 }
 
 func refuse(w http.ResponseWriter, status int, sentence string) {

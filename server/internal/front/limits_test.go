@@ -134,6 +134,38 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
+// TestDrain: who is in stays and is served, newcomers are sent elsewhere, and
+// whoever asks whether the server is ready hears that it is not.
+func TestDrain(t *testing.T) {
+	for _, prefix := range []string{"", "/tools"} {
+		f, addr := open(t, Config{Prefix: prefix})
+		f.Drain()
+		for target, want := range map[string]struct {
+			status int
+			body   string
+		}{
+			"/healthz":    {200, "ok\n"},
+			"/page":       {200, "page /page /page"},
+			"/data":       {200, "data"},
+			"/readyz":     {503, "the server is ending: try again in a moment\n"},
+			"/agent/job":  {503, "the server is ending: try again in a moment\n"},
+			"/client/job": {503, "the server is ending: try again in a moment\n"},
+			"/client/":    {400, "invalid id: it is empty\n"},
+		} {
+			p := connect(t, addr)
+			p.send("GET " + prefix + target + " HTTP/1.1\r\nHost: h\r\n\r\n")
+			resp, body := p.answer()
+			if resp.StatusCode != want.status || body != want.body {
+				t.Errorf("%s%s: %s %q, want %d %q", prefix, target, resp.Status, body, want.status, want.body)
+			}
+			ending := want.status == 503
+			if (resp.Header.Get("Retry-After") != "") != ending || resp.Close != ending {
+				t.Errorf("%s%s: closes %v, %v", prefix, target, resp.Close, resp.Header)
+			}
+		}
+	}
+}
+
 func TestShutdownHasALimit(t *testing.T) {
 	inPage, gone := make(chan struct{}), make(chan struct{})
 	f, addr := open(t, Config{Pages: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -97,7 +97,7 @@ func (a *agent) tellLocked(m rendezvous.Message) error {
 		err = a.port.Send(b, a.hub.sendWait)
 	}
 	if err != nil {
-		a.leave()
+		a.leave(false)
 		a.port.Abort()
 	}
 	return err
@@ -109,15 +109,20 @@ func (a *agent) refuse(r *rendezvous.Refused) {
 	a.port.CloseWith(frame.ClosePolicy, r.Code)
 }
 
-// leave frees the agent's id, if it has it, and its parked connection.
-func (a *agent) leave() {
+// leave ends what the agent has: its parked connection, and the id, if it holds
+// it, which is free after a goodbye and otherwise kept for its return.
+func (a *agent) leave(goodbye bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.left {
 		return
 	}
 	a.left = true
-	a.hub.agents.Remove(a.id, a)
+	if goodbye {
+		a.hub.agents.Remove(a.id, a)
+	} else {
+		a.hub.agents.Vacate(a.id, a)
+	}
 	close(a.gone)
 	a.hub.drop(a.parking)
 	if a.spare != nil {
@@ -163,7 +168,7 @@ func (a *agent) Ended(err error) {
 	a.state = over
 	a.forgetIntro()
 	a.step.Unlock()
-	a.leave()
+	a.leave(false)
 	if errors.Is(err, io.EOF) {
 		err = errors.New("closed without a goodbye")
 	}
@@ -283,29 +288,7 @@ func (a *agent) prove(m rendezvous.Message) {
 		a.deny(rendezvous.RefusedProof, "the agent did not prove that it holds its key", nil)
 		return
 	}
-	// The lock keeps a client's dial from overtaking the agent's registered.
-	a.send.Lock()
-	old, displaced, err := a.hub.agents.Register(a.id, key, a)
-	if err != nil {
-		a.send.Unlock()
-		a.deny(rendezvous.RefusedTaken, fmt.Sprintf("the id %q is taken by another agent", a.id), nil)
-		return
-	}
-	if a.hasLeft() { // while it did
-		a.hub.agents.Remove(a.id, a)
-	}
-	a.state = registered
-	a.log("agent registered", "software", a.intro.hello.Software)
-	a.forgetIntro()
-	_ = a.tellLocked(rendezvous.Message{Registered: &rendezvous.Registered{ID: a.id}})
-	a.send.Unlock()
-	if displaced {
-		// Over a half-open link this waits for nothing but its own limits. We
-		// are counted in, so the hub's end cannot have waited already.
-		a.hub.wg.Go(func() {
-			old.refuse(&rendezvous.Refused{Code: rendezvous.RefusedDisplaced, Text: "the agent has come back on a newer connection"})
-		})
-	}
+	a.register(key)
 }
 
 // hear handles what a registered agent says.
@@ -314,10 +297,12 @@ func (a *agent) hear(m rendezvous.Message) {
 	case m.Bye != nil:
 		a.state = over
 		a.log("agent gone", "err", fmt.Errorf("goodbye: %s", m.Bye.Text))
-		a.leave()
+		a.leave(true)
 		a.port.CloseWith(frame.CloseNormal, "")
 	case m.Park != nil:
 		a.park()
+	case m.Renew != nil:
+		a.renew()
 	case m.DialFailed != nil:
 		a.hub.vmu.Lock()
 		v := a.hub.visits[m.DialFailed.Client]

@@ -42,7 +42,12 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 	}()
 	a, ok := h.agents.Lookup(id)
 	if !ok {
-		refuse(w, http.StatusNotFound, fmt.Sprintf("no agent is registered as %q: check the id, or the job may have ended", id))
+		text := fmt.Sprintf("no agent is registered as %q: check the id, or the job may have ended", id)
+		if until, kept := h.agents.Reserved(id); kept {
+			retryAfter(w)
+			text = fmt.Sprintf("the agent %q has lost its connection and may come back until %s: try again in a moment", id, clock(until))
+		}
+		refuse(w, http.StatusNotFound, text)
 		return
 	}
 	v := &visitor{hub: h, id: id, remote: h.cfg.RemoteOf(r), number: h.count.Add(1)}

@@ -20,6 +20,7 @@ import (
 
 	"example.com/converge/pkg/frame"
 	"example.com/converge/server/internal/registry"
+	"example.com/converge/server/internal/ticket"
 )
 
 // Limits in time of the rendezvous.
@@ -48,6 +49,12 @@ type Config struct {
 	// Room reports whether there is room for connections that are good to
 	// have only: those that agents park. nil is yes.
 	Room func() bool
+	// ResumeWindow is how long an id is kept for an agent that has lost its
+	// connection without a goodbye; 0 keeps none.
+	ResumeWindow time.Duration
+	// Tickets makes and checks the tickets by which agents are known to later
+	// runs of the server and to others; nil gives none and believes none.
+	Tickets *ticket.Office
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -116,7 +123,7 @@ func New(cfg Config) *Hub {
 	}
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger,
-		agents: registry.NewMemory[*agent](),
+		agents: registry.NewMemory[*agent](cfg.ResumeWindow),
 		visits: make(map[uint64]*visit),
 		live:   make(map[ender]struct{}),
 
@@ -198,6 +205,9 @@ func refuse(w http.ResponseWriter, status int, text string) {
 	http.Error(w, text, status)
 }
 
+// retryAfter says that it is worth while to ask again soon.
+func retryAfter(w http.ResponseWriter) { w.Header().Set("Retry-After", "1") }
+
 // admit does what all three endpoints begin with. If it returns true the
 // caller must call h.wg.Done.
 func (h *Hub) admit(w http.ResponseWriter, r *http.Request) bool {
@@ -208,6 +218,7 @@ func (h *Hub) admit(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	if !h.enter() {
+		retryAfter(w)
 		refuse(w, http.StatusServiceUnavailable, errEnding.Error())
 		return false
 	}

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"sync"
 	"testing"
 
 	"example.com/converge/pkg/frame"
@@ -63,8 +64,12 @@ func TestProtocol(t *testing.T) {
 			if p := got.conn.Protocol(); p != want {
 				t.Errorf("offered %q, parked %v: the client is told %q, want %q", offered, parked, p, want)
 			}
-			_ = data.Close()
-			_ = got.conn.Close()
+			// Each end's Close waits for the other's.
+			var ends sync.WaitGroup
+			for _, conn := range []*frame.Conn{data, got.conn} {
+				ends.Go(func() { _ = conn.Close() })
+			}
+			ends.Wait()
 		}
 	}
 }

@@ -16,23 +16,29 @@ func newKey(t *testing.T) ed25519.PublicKey {
 	return key
 }
 
+// register registers without more grounds than a key.
+func register[A comparable](r Registry[A], id string, key ed25519.PublicKey, a A) (former A, displaced bool, err error) {
+	grant, err := r.Register(id, Claim{Key: key}, a)
+	return grant.Former, grant.Displaced, err
+}
+
 func TestMemory(t *testing.T) {
-	var r Registry[string] = NewMemory[string]()
+	var r Registry[string] = NewMemory[string](0)
 	mine, other := newKey(t), newKey(t)
 
 	if _, ok := r.Lookup("job"); ok {
 		t.Error("an empty registry knows an agent")
 	}
-	if _, displaced, err := r.Register("job", mine, "first"); displaced || err != nil {
+	if _, displaced, err := register(r, "job", mine, "first"); displaced || err != nil {
 		t.Fatalf("first registration: displaced %v, %v", displaced, err)
 	}
-	if _, _, err := r.Register("job", other, "stranger"); !errors.Is(err, ErrTaken) {
+	if _, _, err := register(r, "job", other, "stranger"); !errors.Is(err, ErrTaken) {
 		t.Errorf("a stranger's registration: %v, want ErrTaken", err)
 	}
 	if a, _ := r.Lookup("job"); a != "first" {
 		t.Errorf("after a stranger's attempt the holder is %q", a)
 	}
-	old, displaced, err := r.Register("job", mine, "second")
+	old, displaced, err := register(r, "job", mine, "second")
 	if old != "first" || !displaced || err != nil {
 		t.Errorf("own return: displaced %q %v, %v", old, displaced, err)
 	}
@@ -45,17 +51,17 @@ func TestMemory(t *testing.T) {
 	if !r.Remove("job", "second") {
 		t.Error("the holder could not free its id")
 	}
-	if _, _, err := r.Register("job", other, "stranger"); err != nil {
+	if _, _, err := register(r, "job", other, "stranger"); err != nil {
 		t.Errorf("a free id is refused: %v", err)
 	}
 }
 
 // TestIDsAreApart: nothing is folded, and one holder may have several ids.
 func TestIDsAreApart(t *testing.T) {
-	r := NewMemory[int]()
+	r := NewMemory[int](0)
 	ids := []string{"job", "Job", "job/", "job/a", "a/job", "job.", "jo", ""}
 	for i, id := range ids {
-		if _, displaced, err := r.Register(id, newKey(t), i); displaced || err != nil {
+		if _, displaced, err := register(r, id, newKey(t), i); displaced || err != nil {
 			t.Errorf("%q: displaced %v, %v", id, displaced, err)
 		}
 	}
@@ -75,7 +81,7 @@ func TestIDsAreApart(t *testing.T) {
 
 	key := newKey(t)
 	for _, id := range []string{"one", "two"} {
-		if _, displaced, err := r.Register(id, key, 100); displaced || err != nil {
+		if _, displaced, err := register(r, id, key, 100); displaced || err != nil {
 			t.Errorf("%q under the same key: displaced %v, %v", id, displaced, err)
 		}
 	}
@@ -91,11 +97,11 @@ func holds(r *Memory[int], id string, a int) bool {
 
 // TestRemove frees only what is held, and only once.
 func TestRemove(t *testing.T) {
-	r := NewMemory[int]()
+	r := NewMemory[int](0)
 	if r.Remove("job", 0) {
 		t.Error("an id that nobody holds was freed")
 	}
-	if _, _, err := r.Register("job", newKey(t), 1); err != nil {
+	if _, _, err := register(r, "job", newKey(t), 1); err != nil {
 		t.Fatal(err)
 	}
 	if r.Remove("job", 0) || r.Remove("other", 1) {
@@ -112,13 +118,13 @@ func TestRemove(t *testing.T) {
 // TestReturnKeepsTheKey: who comes back takes nothing from the key's owner,
 // and an attempt that failed leaves none behind.
 func TestReturnKeepsTheKey(t *testing.T) {
-	r := NewMemory[int]()
+	r := NewMemory[int](0)
 	mine, other := newKey(t), newKey(t)
 	for a := range 3 {
-		if _, _, err := r.Register("job", mine, a); err != nil {
+		if _, _, err := register(r, "job", mine, a); err != nil {
 			t.Fatal(err)
 		}
-		if _, displaced, err := r.Register("job", other, 100); displaced || !errors.Is(err, ErrTaken) {
+		if _, displaced, err := register(r, "job", other, 100); displaced || !errors.Is(err, ErrTaken) {
 			t.Errorf("a stranger after return %d: displaced %v, %v", a, displaced, err)
 		}
 		if r.Remove("job", 100) {
@@ -128,7 +134,7 @@ func TestReturnKeepsTheKey(t *testing.T) {
 	if !holds(r, "job", 2) {
 		t.Error("the last to come back does not hold the id")
 	}
-	if _, displaced, err := r.Register("job", mine, 2); !displaced || err != nil {
+	if _, displaced, err := register(r, "job", mine, 2); !displaced || err != nil {
 		t.Errorf("the holder once more: displaced %v, %v", displaced, err)
 	}
 }
@@ -136,7 +142,7 @@ func TestReturnKeepsTheKey(t *testing.T) {
 // TestConcurrentStrangers: of many with keys of their own one gets the id.
 func TestConcurrentStrangers(t *testing.T) {
 	const strangers = 32
-	r := NewMemory[int]()
+	r := NewMemory[int](0)
 	var (
 		all  sync.WaitGroup
 		mu   sync.Mutex
@@ -148,7 +154,7 @@ func TestConcurrentStrangers(t *testing.T) {
 	}
 	for a := range strangers {
 		all.Go(func() {
-			switch _, displaced, err := r.Register("job", keys[a], a); {
+			switch _, displaced, err := register(r, "job", keys[a], a); {
 			case displaced || err != nil && !errors.Is(err, ErrTaken):
 				t.Errorf("displaced %v, %v", displaced, err)
 			case err == nil:
@@ -168,7 +174,7 @@ func TestConcurrentStrangers(t *testing.T) {
 // each is displaced or leaves by itself, exactly one of the two, and none stays.
 func TestConcurrentReturns(t *testing.T) {
 	const returns = 200
-	r := NewMemory[int]()
+	r := NewMemory[int](0)
 	key := newKey(t)
 	var (
 		all  sync.WaitGroup
@@ -182,7 +188,7 @@ func TestConcurrentReturns(t *testing.T) {
 	}
 	for a := range returns {
 		all.Go(func() {
-			old, displaced, err := r.Register("job", key, a)
+			old, displaced, err := register(r, "job", key, a)
 			if err != nil {
 				t.Error(err)
 			}
