@@ -23,6 +23,7 @@ import (
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/pkg/expiry"
 	"example.com/converge/pkg/rendezvous"
+	"example.com/converge/pkg/resume"
 	"example.com/converge/pkg/transport"
 )
 
@@ -57,6 +58,8 @@ func program() cmdline.Program {
 		&cli.StringFlag{Name: "agentdir", Usage: "`DIR` whose .hold file keeps the session; a fresh temporary one by default"},
 		&cli.DurationFlag{Name: "connect-timeout", Value: 30 * time.Second, Usage: "`DURATION` for which an unreachable server is tried at the start"},
 		&cli.DurationFlag{Name: "keepalive", Value: 20 * time.Second, Usage: "mean `INTERVAL` of pings; a peer silent for three is gone"},
+		&cli.DurationFlag{Name: "resume-window", Value: resume.DefaultWindow, Usage: "`DURATION` for which a session waits for a client whose connection was lost; 0 ends it with the connection"},
+		&cli.StringFlag{Name: "resume-buffer", Value: "4MiB", Usage: "`SIZE` of what each direction of such a session may hold, 64KiB to 64MiB"},
 		&cli.StringFlag{Name: "wsproxy", Value: "wsproxy", Usage: "how the printed lines call wsproxy: a name or `PATH`"},
 		&cli.StringSliceFlag{Name: "ssh-option", Usage: "further ssh `OPTION` for the printed lines, such as -oIdentitiesOnly=yes"},
 	}
@@ -133,6 +136,10 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return err
 	}
+	resumption, err := resumption(in)
+	if err != nil {
+		return err
+	}
 	log, err := cmdline.Logger(in)
 	if err != nil {
 		return err
@@ -187,9 +194,10 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 			ReadOnlySFTP: in.Bool("read-only-sftp"), ForceCommand: in.String("force-command"),
 			Record: in.String("record"),
 		},
+		Resume: resumption,
 		Access: announce.Access{
 			Server: server, User: in.String("user"), HostKey: hostKey.PublicKey(), Password: password,
-			Wsproxy: wsproxy, Options: sshOptions,
+			Wsproxy: wsproxy, Options: sshOptions, Window: resumption.Window,
 		},
 		Expiry: timing, TimeoutExitCode: exitCode, NoWall: in.Bool("no-wall"),
 		AgentDir: in.String("agentdir"), Out: in.Stdout, Logger: log,
@@ -273,6 +281,19 @@ func timings(in *cmdline.Invocation) (expiry.Config, int, error) {
 		return cfg, 0, cmdline.Usagef("%v", err)
 	}
 	return cfg, code, nil
+}
+
+// maxWindow is the longest --resume-window.
+const maxWindow = 24 * time.Hour
+
+// resumption reads the options about lost connections.
+func resumption(in *cmdline.Invocation) (session.Resume, error) {
+	window := in.Duration("resume-window")
+	if window != 0 && (window < time.Second || window > maxWindow) {
+		return session.Resume{}, cmdline.Usagef("--resume-window is %v: it must be from 1s to 24h, or 0", window)
+	}
+	buffer, err := cmdline.Bytes(in, "resume-buffer", resume.MinBuffer, resume.MaxBuffer)
+	return session.Resume{Window: window, Buffer: buffer}, err
 }
 
 // newPassword has 100 random bits, in groups that a person can type.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -191,10 +192,10 @@ func TestAnnouncement(t *testing.T) {
 		t.Run(sig.String(), func(t *testing.T) {
 			p := start(t, "--timeout-exit-code", "7", "--wsproxy", "/opt/wsproxy", "--ssh-option=-oIdentitiesOnly=yes")
 			text := p.prints(`^\nThis job can be entered\. Its id is team/job\n\n  (ssh .*)\n\n  (sftp .*)\n\n  host key: SHA256:\S{43} \(ed25519\)\n\n$`)
-			want := fmt.Sprintf(` -oIdentitiesOnly=yes -oServerAliveInterval=10 -oProxyCommand="/opt/wsproxy %s" -oKnownHostsCommand="/bin/echo %%H ssh-ed25519 `,
-				p.server.Address.ClientURL("team/job"))
+			want := regexp.MustCompile(fmt.Sprintf(`^(ssh|sftp) -oIdentitiesOnly=yes -oServerAliveInterval=10 -oServerAliveCountMax=36 -oProxyCommand="/opt/wsproxy '%s#[A-Za-z0-9_-]{43}'" -oKnownHostsCommand="/bin/echo %%H ssh-ed25519 `,
+				regexp.QuoteMeta(p.server.Address.ClientURL("team/job"))))
 			for i, program := range []string{"ssh", "sftp"} {
-				if line := text[i+1]; !strings.HasPrefix(line, program+want) || !strings.HasSuffix(line, " abc@localhost") {
+				if line := text[i+1]; !strings.HasPrefix(line, program+" ") || !want.MatchString(line) || !strings.HasSuffix(line, " abc@localhost") {
 					t.Errorf("%q", line)
 				}
 			}

@@ -93,21 +93,28 @@ func TestTLS(t *testing.T) {
 // TestAgentKilled: the clients of an agent that is killed end, and its id is
 // free again.
 func TestAgentKilled(t *testing.T) {
-	s := startServer(t)
+	s := startServer(t, "--resume-window", "0") // which keeps no id for it
 	id := newIdentity(t)
 	name := uniqueID()
 	a := runAgent(t, s.ws("/agent/"+name), id, "--keep")
 	w := viaWsproxy(id, a.url)
 	client := start(t, nil, "ssh", append(append([]string{}, w.options...), "abc@localhost", "echo in; cat")...)
 	client.out.waitFor(t, "in", 1)
+	plain := viaWsproxy(id, a.url, "--resume-window", "0")
+	mortal := start(t, nil, "ssh", append(append([]string{}, plain.options...), "abc@localhost", "echo in; cat")...)
+	mortal.out.waitFor(t, "in", 1)
 	a.kill(t)
-	if code := client.wait(t); code != 255 {
-		t.Errorf("the client's exit code is %d, want 255", code)
+	if code := mortal.wait(t); code != 255 {
+		t.Errorf("the exit code of a client that does not wait is %d, want 255", code)
 	}
 	s.out.waitFor(t, `msg="agent gone" id=`+name, 1)
 	again := runAgent(t, s.ws("/agent/"+name), id, "--keep", "--id-conflict=fail")
 	if again.id != name {
 		t.Errorf("the next agent is %q, want %q", again.id, name)
+	}
+	// The other one has waited, and hears from the next agent that it was in vain.
+	if code := client.wait(t); code != 255 || !strings.Contains(client.out.String(), "the session is gone") {
+		t.Errorf("the client's exit code is %d, want 255: %s", code, client.out)
 	}
 }
 
@@ -141,12 +148,12 @@ func TestServerKilled(t *testing.T) {
 }
 
 // TestServerStopped: the server ends on SIGTERM while sessions are open, and
-// their clients with it.
+// their clients with it if they do not wait for another.
 func TestServerStopped(t *testing.T) {
 	s := startServer(t)
 	id := newIdentity(t)
 	a := startAgent(t, s, id)
-	w := viaWsproxy(id, a.url)
+	w := viaWsproxy(id, a.url, "--resume-window", "0")
 	client := start(t, nil, "ssh", append(append([]string{}, w.options...), "abc@localhost", "echo in; cat")...)
 	client.out.waitFor(t, "in", 1)
 	s.signal(syscall.SIGTERM)
@@ -317,7 +324,7 @@ func TestPlainWebsocketClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := way{name: "python", options: append(baseOptions(id), "-oProxyCommand=/usr/bin/python3 "+script+" "+a.url)}
+	w := way{name: "python", options: append(baseOptions(id), "-oProxyCommand=/usr/bin/python3 "+script+" "+a.plainURL())}
 	source, want := randomFile(t, 4<<20)
 	in, err := os.ReadFile(source)
 	if err != nil {

@@ -117,42 +117,56 @@ type process struct {
 	err  error
 }
 
-// start runs a program until the end of the test at the latest.
-func start(t *testing.T, env []string, name string, args ...string) *process {
-	t.Helper()
+// launch runs a program. Whoever calls it must end it and wait for it.
+func launch(env []string, name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.WaitDelay = patience // for what it leaves behind with its output
 	// Standard input stays open, and empty, as a terminal's does.
 	if _, err := p.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("cannot start %s: %v", name, err)
+		return nil, fmt.Errorf("cannot start %s: %w", name, err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()
 		p.out.end()
 		close(p.done)
 	}()
-	t.Cleanup(func() {
-		p.signal(syscall.SIGTERM)
-		select {
-		case <-p.done:
-		case <-time.After(patience):
-			p.signal(syscall.SIGKILL)
-			<-p.done
-			t.Errorf("%s did not end on SIGTERM:\n%s", filepath.Base(name), p.out)
-		}
-		if strings.Contains(p.out.String(), "DATA RACE") {
-			t.Errorf("%s has a data race:\n%s", filepath.Base(name), p.out)
-		}
-		if t.Failed() {
-			t.Logf("%s printed:\n%s", filepath.Base(name), p.out)
-		}
-	})
+	return p, nil
+}
+
+// start runs a program until the end of the test at the latest.
+func start(t *testing.T, env []string, name string, args ...string) *process {
+	t.Helper()
+	p, err := launch(env, name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.finish(t) })
 	return p
+}
+
+// finish asks the program to end, waits for it, and looks at what it printed.
+func (p *process) finish(t *testing.T) {
+	t.Helper()
+	p.signal(syscall.SIGTERM)
+	name := filepath.Base(p.cmd.Path)
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.signal(syscall.SIGKILL)
+		<-p.done
+		t.Errorf("%s did not end on SIGTERM:\n%s", name, p.out)
+	}
+	if strings.Contains(p.out.String(), "DATA RACE") {
+		t.Errorf("%s has a data race:\n%s", name, p.out)
+	}
+	if t.Failed() {
+		t.Logf("%s printed:\n%s", name, p.out)
+	}
 }
 
 func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
@@ -196,9 +210,9 @@ func (s *server) ws(path string) string {
 }
 
 // restart starts another server at the same address.
-func (s *server) restart(t *testing.T) *server {
+func (s *server) restart(t *testing.T, args ...string) *server {
 	t.Helper()
-	p := start(t, nil, tool("server"), "--listen", s.addr)
+	p := start(t, nil, tool("server"), append([]string{"--listen", s.addr}, args...)...)
 	p.out.waitFor(t, `msg=serving`, 1)
 	return &server{process: p, addr: s.addr}
 }

@@ -119,12 +119,17 @@ func TestPasteTwice(t *testing.T) {
 	}
 }
 
-// TestPin: stock ssh with the printed line refuses another agent's key.
+// TestPin: the printed line does not lead to another agent: wsproxy refuses its
+// key, and where wsproxy does not know it, stock ssh does.
 func TestPin(t *testing.T) {
 	s := startServer(t)
 	id := newIdentity(t)
 	a, other := startAgent(t, s, id), startAgent(t, s, id)
 	line := strings.ReplaceAll(a.ssh, "/client/"+a.id, "/client/"+other.id)
+	if r := shell(t, nil, line+" true"); r.code != 255 || !strings.Contains(r.stderr, "wsproxy: cannot open a resumable stream: the far end is not the agent that the URL names") {
+		t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
+	}
+	line = regexp.MustCompile(`#[^'"]+`).ReplaceAllString(line, "")
 	if r := shell(t, nil, line+" true"); r.code != 255 || !strings.Contains(r.stderr, "Host key verification failed") {
 		t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
 	}

@@ -73,7 +73,7 @@ func TestTransfers(t *testing.T) {
 		a := startAgent(t, s, id, clientFlags...)
 		ways := []way{viaWsproxy(id, a.url, clientFlags...), viaTcptows(t, id, a.url, clientFlags...)}
 		if !secure {
-			raw := viaWsproxy(id, a.url, "--raw")
+			raw := viaWsproxy(id, a.plainURL(), "--raw")
 			raw.name = "wsproxy-raw"
 			ways = append(ways, raw)
 		}

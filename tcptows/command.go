@@ -19,7 +19,7 @@ func program() cmdline.Program {
 		&cli.StringFlag{Name: "bind", Value: "127.0.0.1", Usage: "local `ADDRESS` to listen on"},
 		&cli.BoolFlag{Name: "raw", Usage: "forward to any websocket server, without any Converge extension"},
 	}
-	flags = append(flags, cmdline.ConnectFlags("tcptows")...)
+	flags = slices.Concat(flags, clientend.Flags("tcptows"), cmdline.ConnectFlags("tcptows"))
 	return cmdline.Program{
 		Name:      "tcptows",
 		Usage:     "forwards a local TCP port to a websocket",
@@ -58,7 +58,11 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return err
 	}
-	if err := target.Use(options); err != nil {
+	resumption, err := clientend.ReadFlags(in)
+	if err != nil {
+		return err
+	}
+	if err := target.Use(options, resumption); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", net.JoinHostPort(in.String("bind"), strconv.FormatUint(port, 10)))

@@ -14,6 +14,7 @@ import (
 
 	"example.com/converge/pkg/clientend"
 	"example.com/converge/pkg/cmdline"
+	"example.com/converge/pkg/resume"
 	"example.com/converge/wsproxy/internal/hangup"
 	"example.com/converge/wsproxy/internal/pipe"
 )
@@ -21,6 +22,7 @@ import (
 func program() cmdline.Program {
 	flags := []cli.Flag{
 		&cli.BoolFlag{Name: "raw", Usage: "be a plain pipe to any websocket server, without any Converge extension"},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not say on standard error when the connection is lost and when it is back"},
 	}
 	return cmdline.Program{
 		Name:      "wsproxy",
@@ -29,7 +31,7 @@ func program() cmdline.Program {
 		Description: "For example:\n" +
 			"  ssh  -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost\n" +
 			"  sftp -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost",
-		Flags: append(flags, cmdline.ConnectFlags("wsproxy")...),
+		Flags: slices.Concat(flags, clientend.Flags("wsproxy"), cmdline.ConnectFlags("wsproxy")),
 		Run:   run,
 	}
 }
@@ -47,7 +49,11 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return err
 	}
-	if err := target.Use(options); err != nil {
+	resumption, err := clientend.ReadFlags(in)
+	if err != nil {
+		return err
+	}
+	if err := target.Use(options, resumption); err != nil {
 		return err
 	}
 	// ssh ends its ProxyCommand by SIGHUP. Under nohup that is ignored, and
@@ -65,7 +71,7 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 
 	broken, release := hangup.Watch(in.Stdout)
 	defer release()
-	conn, err := dial(ctx, target, broken)
+	conn, err := dial(ctx, target, broken, notices(in))
 	if conn == nil {
 		return err
 	}
@@ -85,7 +91,7 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 
 // dial connects. Without a connection and without an error it returns when
 // nobody waits for one any more: when ctx ends or stdout breaks.
-func dial(ctx context.Context, target *clientend.Target, broken <-chan struct{}) (net.Conn, error) {
+func dial(ctx context.Context, target *clientend.Target, broken <-chan struct{}, notice func(resume.Notice)) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -97,7 +103,7 @@ func dial(ctx context.Context, target *clientend.Target, broken <-chan struct{})
 	})
 	defer watch.Wait()
 	defer cancel()
-	conn, err := target.Dial(ctx)
+	conn, err := target.Dial(ctx, notice)
 	if err != nil && ctx.Err() != nil {
 		return nil, nil
 	}

@@ -167,6 +167,8 @@ func copyUp(remote io.Writer, in io.Reader) error {
 		return nil
 	case src.err != nil && errors.Is(err, src.err):
 		return &inputError{src.err}
+	case isResumable(remote):
+		return err // in its own words
 	default:
 		return fmt.Errorf("cannot send to the server: connect again, the job may still be there: %w", err)
 	}
@@ -189,6 +191,8 @@ func copyDown(out io.Writer, remote io.Reader) error {
 		return fmt.Errorf("cannot write what the far end sent: %w", dst.err)
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 		return nil
+	case isResumable(remote):
+		return err // in its own words
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the connection to the server broke: connect again, the job may still be there")
 	case errors.As(err, &network):

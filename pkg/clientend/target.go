@@ -5,11 +5,16 @@ package clientend
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"example.com/converge/pkg/frame"
+	"example.com/converge/pkg/pin"
 	"example.com/converge/pkg/rendezvous"
+	"example.com/converge/pkg/resume"
 	"example.com/converge/pkg/transport"
 	"example.com/converge/pkg/wsconn"
 )
@@ -17,17 +22,24 @@ import (
 // Target is where a client connects to. Its methods may be called
 // concurrently.
 type Target struct {
-	url       string
-	name      string // the URL as messages show it
-	raw       bool
-	transport *http.Transport
-	header    http.Header
+	url        string
+	name       string // the URL as messages show it
+	raw        bool
+	pin        pin.Pin
+	transport  *http.Transport
+	header     http.Header
+	resumption Resumption
 }
 
 // NewTarget checks the URL: in raw mode any ws or wss URL will do, otherwise
-// it must be ws[s]://HOST/client/ID. The error is the user's to mend.
+// it must be ws[s]://HOST/client/ID, with or without the agent's pin as its
+// fragment. The error is the user's to mend.
 func NewTarget(rawURL string, raw bool) (*Target, error) {
+	rawURL, fragment, pinned := strings.Cut(rawURL, "#")
 	if raw {
+		if pinned {
+			return nil, errors.New("the URL names the agent's key (#…), which only Converge's own stream can check: leave --raw out, or the # and what follows")
+		}
 		u, err := rendezvous.CheckURL(rawURL)
 		if err != nil {
 			return nil, err
@@ -39,32 +51,49 @@ func NewTarget(rawURL string, raw bool) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
+	var key pin.Pin
+	if pinned {
+		if key, err = pin.Parse(fragment); err != nil {
+			return nil, fmt.Errorf("cannot use what follows the # of the URL: %w", err)
+		}
+	}
 	rawURL = server.ClientURL(id)
-	return &Target{url: rawURL, name: rawURL}, nil
+	return &Target{url: rawURL, name: rawURL, pin: key}, nil
 }
 
 // Use sets how to connect. It must come before the first Dial. The error
 // names what cannot be used.
-func (t *Target) Use(o transport.Options) error {
+func (t *Target) Use(o transport.Options, r Resumption) error {
 	tr, err := o.Transport(t.url)
-	t.transport, t.header = tr, o.Header
+	t.transport, t.header, t.resumption = tr, o.Header, r
 	return err
 }
 
 // Dial connects; ctx bounds the handshake only. The error is one sentence
 // that says what to do. In raw mode the stream is the plain adapter's and
 // speaks with any websocket server; otherwise it can also end one direction
-// by CloseWrite.
-func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
-	var conn net.Conn
-	var err error
+// by CloseWrite, and outlives its connection where the agent takes part in
+// that. Then it has made sure of the agent's key if the URL has a pin, and
+// notice, if not nil, is called when it stalls and when it is back: see
+// resume.Config.
+func (t *Target) Dial(ctx context.Context, notice func(resume.Notice)) (net.Conn, error) {
 	if t.raw {
-		conn, err = wsconn.Dial(ctx, t.url, t.transport, t.header, wsconn.Options{})
-	} else {
-		conn, err = frame.Dial(ctx, t.url, t.transport, t.header, frame.Options{})
+		conn, err := wsconn.Dial(ctx, t.url, t.transport, t.header, wsconn.Options{})
+		if err != nil {
+			return nil, transport.Explain(t.name, err)
+		}
+		return conn, nil
 	}
-	if err != nil {
+	var offer []string
+	if t.resumption.Window > 0 {
+		offer = []string{resume.Protocol}
+	}
+	conn, err := frame.Dial(ctx, t.url, t.transport, t.header, frame.Options{}, offer...)
+	switch {
+	case err != nil:
 		return nil, transport.Explain(t.name, err)
+	case conn.Protocol() == resume.Protocol:
+		return t.resumable(ctx, conn, notice)
 	}
 	return conn, nil
 }

@@ -14,6 +14,9 @@ import (
 	"example.com/converge/pkg/transport"
 )
 
+// somePin is 32 bytes that are nobody's key.
+const somePin = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
 func TestNewTarget(t *testing.T) {
 	const good = "" // nothing to say
 	for _, test := range []struct {
@@ -28,7 +31,11 @@ func TestNewTarget(t *testing.T) {
 		{"ws://host/client/../x", "letter or digit", good},
 		{"ws://host/client/a%2Fb", "only letters", good},
 		{"ws://host/client/id?x=1", "query", good},
-		{"ws://host/client/id#pin", "fragment", "fragment"},
+		{"ws://host/client/id#" + somePin, good, "leave --raw out"},
+		{"ws://host/client/id#sha256:" + somePin, good, "leave --raw out"},
+		{"ws://host/client/id#pin", "copy the whole URL", "leave --raw out"},
+		{"ws://host/client/id#", "copy the whole URL", "leave --raw out"},
+		{"ws://host/client/id#" + somePin + "#", "copy the whole URL", "leave --raw out"},
 		{"http://host/client/id", "ws or wss", "ws or wss"},
 		{"host/client/id", "ws or wss", "ws or wss"},
 		{"ws:///client/id", "host", "host"},
@@ -78,7 +85,7 @@ func target(t *testing.T, url string, raw bool, o transport.Options) *Target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := target.Use(o); err != nil {
+	if err := target.Use(o, Resumption{}); err != nil {
 		t.Fatal(err)
 	}
 	return target
@@ -88,7 +95,7 @@ func TestDial(t *testing.T) {
 	url := echo(t) + "/client/id"
 	for name, raw := range map[string]bool{"raw": true, "converge": false} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := target(t, url, raw, transport.Options{Header: http.Header{"X-Test": {"head"}}}).Dial(t.Context())
+			conn, err := target(t, url, raw, transport.Options{Header: http.Header{"X-Test": {"head"}}}).Dial(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +116,7 @@ func TestDialRefused(t *testing.T) {
 	url := echo(t) + "/client/none"
 	for name, raw := range map[string]bool{"raw": true, "converge": false} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := target(t, url, raw, transport.Options{}).Dial(t.Context())
+			conn, err := target(t, url, raw, transport.Options{}).Dial(t.Context(), nil)
 			var refused *transport.RefusedError
 			if conn != nil || !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
 				t.Fatalf("Dial: %v, %v", conn, err)
@@ -123,7 +130,7 @@ func TestDialRefused(t *testing.T) {
 
 func TestDialTellsNoSecret(t *testing.T) {
 	const address = "127.0.0.1:1" // where nobody listens
-	_, err := target(t, "ws://"+address+"/path?token=secret", true, transport.Options{}).Dial(t.Context())
+	_, err := target(t, "ws://"+address+"/path?token=secret", true, transport.Options{}).Dial(t.Context(), nil)
 	if err == nil || !strings.Contains(err.Error(), address+"/path") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("Dial: %v", err)
 	}
@@ -142,7 +149,7 @@ func TestDialEndsWithContext(t *testing.T) {
 			mute := target(t, "ws://"+listener.Addr().String()+"/client/id", raw, transport.Options{})
 			done := make(chan error, 1)
 			go func() {
-				_, err := mute.Dial(ctx)
+				_, err := mute.Dial(ctx, nil)
 				done <- err
 			}()
 			conn, err := listener.Accept()
@@ -163,7 +170,7 @@ func TestUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := target.Use(transport.Options{CAFile: "testdata/none.pem"}); err == nil || !strings.Contains(err.Error(), "none.pem") {
+	if err := target.Use(transport.Options{CAFile: "testdata/none.pem"}, Resumption{}); err == nil || !strings.Contains(err.Error(), "none.pem") {
 		t.Errorf("Use: %v", err)
 	}
 }

@@ -77,6 +77,20 @@ func (c *Conn) ReadFrom(r io.Reader) (written int64, err error) {
 	}
 }
 
+// WriteOver writes buf[start:] as one frame, masked where it is, for which it
+// uses up to 14 bytes in front of start, too: so many must be there. Nothing of
+// buf is as it was afterwards.
+func (c *Conn) WriteOver(buf []byte, start int) (int, error) {
+	if len(buf) == start {
+		return 0, nil
+	}
+	taken, err := c.writeInPlace(buf[start-maxHeader:])
+	if !taken {
+		return 0, err
+	}
+	return len(buf) - start, err
+}
+
 // writeInPlace writes buf[maxHeader:] as one frame, over buf.
 func (c *Conn) writeInPlace(buf []byte) (taken bool, err error) {
 	c.wmu.Lock()

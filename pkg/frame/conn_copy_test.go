@@ -180,3 +180,38 @@ func TestConnCopyErrors(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// TestWriteOver sends each buffer as one frame, whatever lies in front of it,
+// from both ends.
+func TestWriteOver(t *testing.T) {
+	a, b := tcpPair(t)
+	client, server := Client(a, nil, quiet), Server(b, nil, quiet)
+	for _, end := range []struct{ from, to *Conn }{{client, server}, {server, client}} {
+		for _, start := range []int{maxHeader, 16, 1000} {
+			data := randomBytes(t, 100<<10)
+			buf := append(randomBytes(t, start), data...)
+			sent := async(func() error {
+				if n, err := end.from.WriteOver(buf[:start], start); n != 0 || err != nil {
+					return errors.Join(err, errors.New("of nothing something was written"))
+				}
+				n, err := end.from.WriteOver(buf, start)
+				if err == nil && n != len(data) {
+					err = errors.New("the count is wrong")
+				}
+				return err
+			})
+			got := make([]byte, len(data))
+			if _, err := io.ReadFull(end.to, got); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "WriteOver", sent)
+			sameBytes(t, "data", got, data)
+		}
+	}
+	closed := async(client.Close)
+	_ = server.Close()
+	await(t, "Close", closed)
+	if n, err := client.WriteOver(make([]byte, 100), maxHeader); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %d, %v", n, err)
+	}
+}

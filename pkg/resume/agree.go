@@ -115,6 +115,8 @@ func answer(conn net.Conn, want messageType) ([]byte, error) {
 		return nil, err
 	case reason == refusedVersion:
 		return nil, ErrVersion
+	case reason == refusedFull:
+		return nil, ErrFull
 	}
 	return nil, ErrGone
 }

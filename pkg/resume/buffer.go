@@ -20,8 +20,8 @@ const (
 	// go straight to the network.
 	directMax = 8 << 10
 	// directSize and batchSize hold what one write to the network takes.
-	directSize = directMax + 4*overhead
-	batchSize  = 128<<10 + 8*overhead
+	directSize = headroom + directMax + 4*overhead
+	batchSize  = headroom + 128<<10 + 8*overhead
 )
 
 func newPool(size int) *sync.Pool {

@@ -121,24 +121,24 @@ func (c *client) maintain(ctx context.Context) {
 			return
 		}
 		c.s.mu.Lock()
-		detached, why := c.s.link == nil && !c.s.over, c.s.lost
+		detached, why, since := c.s.link == nil && !c.s.over, c.s.lost, c.s.lostAt
 		if c.s.progress {
 			pause = backoff{} // else somebody lets us in and does nothing more
 		}
 		c.s.mu.Unlock()
 		if detached {
-			c.reconnect(ctx, &pause, why)
+			c.reconnect(ctx, &pause, Notice{Stalled, why, since, c.window})
 		}
 	}
 }
 
 // reconnect tries until the stream has a connection or is over.
-func (c *client) reconnect(ctx context.Context, pause *backoff, why error) {
+func (c *client) reconnect(ctx context.Context, pause *backoff, n Notice) {
 	ctx, cancel := context.WithTimeout(ctx, c.window)
 	defer cancel()
-	news := time.AfterFunc(noticeAfter, func() { c.say(Notice{Stalled, why, c.window}) })
+	news := time.AfterFunc(noticeAfter, func() { c.say(n) })
 	defer news.Stop()
-	last := why
+	last := n.Err
 	for {
 		wait := time.NewTimer(pause.next())
 		select {
@@ -151,7 +151,9 @@ func (c *client) reconnect(ctx context.Context, pause *backoff, why error) {
 			switch {
 			case err == nil:
 				news.Stop()
-				c.say(Notice{Flowing, why, c.window})
+				n := n
+				n.State = Flowing
+				c.say(n)
 				return
 			case c.final(err):
 				c.s.fail(fmt.Errorf("the connection was lost and cannot be made again: %w", err))

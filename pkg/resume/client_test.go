@@ -378,6 +378,7 @@ func TestCloseWhileStalled(t *testing.T) {
 		down = time.Now()
 		cutLink(client)
 		synctest.Wait()
+		server.Keep()
 		mustWrite(t, server, "exit status 0")
 		mustClose(t, server.Close())
 		got, err := io.ReadAll(client)

@@ -28,7 +28,11 @@ func (h *Hub) changed(s *Stream) {
 	}
 	s.mu.Lock()
 	over, closed := s.over, s.closed
-	attached := s.link != nil && s.link.confirmed
+	attached, alone := s.link != nil && s.link.confirmed, s.link == nil
+	linger := h.cfg.Window
+	if !s.keep {
+		linger = min(linger, handshakeWait) // a stranger's is not worth a place
+	}
 	memory := s.core.bound()
 	s.mu.Unlock()
 
@@ -48,11 +52,16 @@ func (h *Hub) changed(s *Stream) {
 		h.memory += memory
 	}
 	if closed && !over && e.linger == nil {
-		e.linger = time.AfterFunc(h.cfg.Window, func() { h.timed(func() { s.fail(ErrUnsent) }) })
+		e.linger = time.AfterFunc(linger, func() { h.timed(func() { s.fail(ErrUnsent) }) })
 	}
 	victims := h.victimsLocked()
+	ending := h.closed && alone && !over
 	h.mu.Unlock()
 
+	if ending {
+		s.fail(ErrHubClosed)
+		return
+	}
 	for _, v := range victims {
 		v.s.fail(ErrEvicted)
 	}
@@ -135,7 +144,7 @@ func (h *Hub) say(e *entry) {
 	defer e.noticeMu.Unlock()
 	s := e.s
 	s.mu.Lock()
-	n := Notice{State: Flowing, Err: s.lost, Window: h.cfg.Window}
+	n := Notice{State: Flowing, Err: s.lost, Since: s.lostAt, Window: h.cfg.Window}
 	if s.link == nil || !s.link.confirmed {
 		n.State = Stalled
 	}

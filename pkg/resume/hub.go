@@ -48,9 +48,10 @@ type Hub struct {
 	cfg      HubConfig
 	routines sync.WaitGroup
 
-	mu       sync.Mutex // taken before a stream's
-	closed   bool       // no new sessions
-	ended    bool       // no connections at all
+	mu       sync.Mutex            // taken before a stream's
+	closed   bool                  // no new sessions
+	ended    bool                  // no connections at all
+	greeting map[net.Conn]struct{} // those in a handshake
 	sessions map[[tokenSize]byte]*entry
 	waiting  []*entry // the detached ones, the longest detached first
 	memory   int      // of those in waiting
@@ -85,7 +86,7 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 	if cfg.MaxMemory == 0 {
 		cfg.MaxMemory = DefaultMaxMemory
 	}
-	return &Hub{cfg: cfg, sessions: map[[tokenSize]byte]*entry{}}, nil
+	return &Hub{cfg: cfg, greeting: map[net.Conn]struct{}{}, sessions: map[[tokenSize]byte]*entry{}}, nil
 }
 
 // Accept does the agent's side of a handshake on a connection, for ten seconds
@@ -93,6 +94,19 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 // returns a new stream and true, or the stream that now goes on over conn and
 // false: whoever has that one needs to do nothing.
 func (h *Hub) Accept(conn net.Conn) (stream *Stream, isNew bool, err error) {
+	return h.accept(conn, false)
+}
+
+// Resume is Accept for an agent that has no room for a new stream: it takes
+// the connections of those that go on, and refuses others with ErrFull.
+func (h *Hub) Resume(conn net.Conn) error {
+	_, _, err := h.accept(conn, true)
+	return err
+}
+
+func (h *Hub) accept(conn net.Conn, full bool) (stream *Stream, isNew bool, err error) {
+	by := time.Now().Add(handshakeWait)
+	done := bound(conn)
 	h.mu.Lock()
 	if h.ended {
 		h.mu.Unlock()
@@ -100,13 +114,19 @@ func (h *Hub) Accept(conn net.Conn) (stream *Stream, isNew bool, err error) {
 		return nil, false, ErrHubClosed
 	}
 	h.routines.Add(1) // so that Close waits for this as well
+	h.greeting[conn] = struct{}{}
 	h.mu.Unlock()
-	defer h.routines.Done()
-	by := time.Now().Add(handshakeWait)
-	done := bound(conn)
+	defer func() {
+		h.mu.Lock()
+		delete(h.greeting, conn)
+		h.mu.Unlock()
+		h.routines.Done()
+	}()
 	kind, body, err := readMessage(conn)
 	switch {
 	case err != nil:
+	case kind == msgHello && full:
+		err = refuse(conn, refusedFull, ErrFull)
 	case kind == msgHello:
 		isNew = true
 		stream, err = h.open(conn, body, by, done)
@@ -151,24 +171,26 @@ func (h *Hub) open(conn net.Conn, body []byte, by time.Time, done func()) (*Stre
 	return s, nil
 }
 
+// refuse answers with a refusal and returns the error that it is about.
+func refuse(conn net.Conn, reason refusal, err error) error {
+	_, _ = conn.Write(encode(msgRefused, []byte{byte(reason)}))
+	return err
+}
+
 func (h *Hub) resume(conn net.Conn, body []byte, by time.Time, done func()) (*Stream, error) {
 	m, err := parseResumption(body)
 	if err != nil {
 		return nil, err
 	}
-	refuse := func(reason refusal, err error) (*Stream, error) {
-		_, _ = conn.Write(encode(msgRefused, []byte{byte(reason)}))
-		return nil, err
-	}
 	if m.version != version {
-		return refuse(refusedVersion, ErrVersion)
+		return nil, refuse(conn, refusedVersion, ErrVersion)
 	}
 	h.mu.Lock()
 	e := h.sessions[m.token]
 	h.mu.Unlock()
 	switch {
 	case e == nil:
-		return refuse(refusedGone, ErrGone)
+		return nil, refuse(conn, refusedGone, ErrGone)
 	case !m.authentic(e.s.secret):
 		return nil, errForged // no refusal: the client may yet get through
 	}
@@ -176,8 +198,11 @@ func (h *Hub) resume(conn net.Conn, body []byte, by time.Time, done func()) (*St
 	// The old connection is parked before the offset is read: what comes on it
 	// from now on is not taken, and the offset stays true.
 	received, err := s.park(m.attempt)
-	if err != nil {
-		return refuse(refusedGone, err)
+	switch {
+	case errors.Is(err, ErrGone):
+		return nil, refuse(conn, refusedGone, err)
+	case err != nil:
+		return nil, err
 	}
 	client, agent, message, err := confirm(s.secret, body, received)
 	if err != nil {
@@ -209,9 +234,15 @@ func (s *Stream) park(attempt uint64) (received uint64, err error) {
 	s.mu.Lock()
 	lost := s.link != nil
 	switch {
-	case s.over || attempt <= s.attempt:
+	case s.over:
 		s.mu.Unlock()
 		return 0, ErrGone
+	case attempt <= s.attempt:
+		// No refusal: a relay may say a client's words again, to a connection
+		// that it has in place of one that looked dead. The client's next
+		// attempt has another number.
+		s.mu.Unlock()
+		return 0, errUsed
 	case lost:
 		s.loseLocked(errSuperseded)
 	}
@@ -240,8 +271,10 @@ func (h *Hub) Stats() Stats {
 }
 
 // Close closes all streams and waits until their clients have everything, or
-// ctx ends, and for every goroutine. Meanwhile Accept takes no new streams, and
-// then nothing.
+// ctx ends, and for every goroutine. A stream without a connection ends at
+// once: there is nobody to tell. Meanwhile Accept takes no new streams, and then
+// nothing. Where ctx has ended, connections that take long to close are left
+// to themselves.
 func (h *Hub) Close(ctx context.Context) error {
 	h.mu.Lock()
 	h.closed = true
@@ -253,18 +286,42 @@ func (h *Hub) Close(ctx context.Context) error {
 	var err error
 	for _, s := range all {
 		_ = s.Close()
+		h.changed(s) // which ends it if it is alone
 	}
 	for _, s := range all {
 		select {
 		case <-s.done:
 		case <-ctx.Done():
 			s.fail(ErrHubClosed)
+		}
+		s.mu.Lock()
+		if s.err != nil {
 			err = ErrUnsent
 		}
+		s.mu.Unlock()
 	}
 	h.mu.Lock()
 	h.ended = true
+	for conn := range h.greeting {
+		_ = conn.SetDeadline(past)
+	}
 	h.mu.Unlock()
-	h.routines.Wait()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		h.routines.Wait()
+	}()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		// What ended just now is as good as gone, unless it is stuck.
+		timer := time.NewTimer(closeWait)
+		defer timer.Stop()
+		select {
+		case <-gone:
+		case <-timer.C:
+			err = errors.Join(err, errStuck)
+		}
+	}
 	return err
 }

@@ -269,12 +269,17 @@ func TestHubClose(t *testing.T) {
 		a := newAgent(t, HubConfig{})
 		client, server := a.open(Config{})
 		mustWrite(t, server, "bye")
-		lost := a.stalled(t, true)
+		lost, closed := a.stalled(t, true), a.stalled(t, true)
+		mustClose(t, closed.Close()) // and it waits for its client
+		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		wantError(t, "close with a client away", a.Hub.Close(ctx), ErrUnsent)
-		if !isOver(lost) {
+		if !isOver(lost) || !isOver(closed) {
 			t.Error("a stream outlived its Hub")
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it waited %v for clients that are away", took)
 		}
 		got, err := io.ReadAll(client)
 		if string(got) != "bye" || err != nil {

@@ -22,8 +22,23 @@ var (
 	errSilent     = errors.New("the far end does not answer")
 	errSuspended  = errors.New("this machine was suspended")
 	errSuperseded = errors.New("the client has made a new connection")
+	errUsed       = errors.New("an attempt that was made already")
+	errStuck      = errors.New("a connection takes long to close")
 	errOver       = errors.New("the stream has ended")
 )
+
+// headroom is what a carrier may use of a buffer in front of what it writes.
+const headroom = 16
+
+// carrier is a connection that wraps what it carries, as a websocket does. It
+// can do so without copying.
+type carrier interface {
+	net.Conn
+	// WriteOver is Write of buf[start:], and leaves nothing of buf as it was.
+	WriteOver(buf []byte, start int) (int, error)
+	// WriteTo is io.WriterTo's, with as few and long Writes as it can.
+	WriteTo(w io.Writer) (int64, error)
+}
 
 // past wakes whatever waits for the network.
 var past = time.Unix(1, 0)
@@ -121,7 +136,7 @@ func (s *Stream) lose(l *link, err error) {
 
 func (s *Stream) loseLocked(err error) {
 	l := s.link
-	s.link, s.lost = nil, err
+	s.link, s.lost, s.lostAt = nil, err, time.Now()
 	close(l.stop)
 	l.ticker.Stop()
 	_ = l.conn.SetDeadline(past)
@@ -164,6 +179,12 @@ func (s *Stream) endLocked(err error) {
 
 // read takes frames until the link is lost.
 func (l *link) read() error {
+	if c, ok := l.conn.(carrier); ok {
+		in := &intake{link: l}
+		defer in.release()
+		_, err := c.WriteTo(in)
+		return broken(err)
+	}
 	small := make([]byte, smallRead)
 	var big *[]byte
 	buf, start, end := small, 0, 0
@@ -173,25 +194,11 @@ func (l *link) read() error {
 		}
 	}()
 	for {
-		need := headerSize
-		for end-start >= need {
-			h, err := parseHeader(buf[start:end])
-			if err != nil {
-				return err
-			}
-			if need = h.size(); end-start < need {
-				break
-			}
-			frame := buf[start : start+need]
-			if err := l.in.verify(frame); err != nil {
-				return err
-			}
-			if err := l.s.receive(l, h, frame[headerSize:need-tagSize]); err != nil {
-				return err
-			}
-			start += need
-			need = headerSize
+		taken, need, err := l.take(buf[start:end])
+		if err != nil {
+			return err
 		}
+		start += taken
 		switch {
 		case start == end && big != nil && end < smallRead: // it calms down
 			reads.Put(big)
@@ -206,12 +213,43 @@ func (l *link) read() error {
 		}
 		n, err := l.conn.Read(buf[end:])
 		if n == 0 && err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
+			return broken(err)
 		}
 		end += n
+	}
+}
+
+// broken is the error of a connection that has ended, in whatever way.
+func broken(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// take takes the whole frames that b begins with. need is how many bytes it
+// takes to know more of the next one.
+func (l *link) take(b []byte) (taken, need int, err error) {
+	for {
+		need = headerSize
+		if len(b)-taken < need {
+			return taken, need, nil
+		}
+		h, err := parseHeader(b[taken:])
+		if err != nil {
+			return taken, 0, err
+		}
+		if need = h.size(); len(b)-taken < need {
+			return taken, need, nil
+		}
+		frame := b[taken : taken+need]
+		if err := l.in.verify(frame); err != nil {
+			return taken, 0, err
+		}
+		if err := l.s.receive(l, h, frame[headerSize:need-tagSize]); err != nil {
+			return taken, 0, err
+		}
+		taken += need
 	}
 }
 
@@ -275,9 +313,9 @@ func (l *link) drain() {
 			buf = batches.Get().(*[]byte)
 		}
 		l.writing = true
-		frames := s.core.fill((*buf)[:0])
+		frames := s.core.fill((*buf)[headroom:headroom])
 		s.mu.Unlock()
-		l.send(frames)
+		l.send((*buf)[:headroom+len(frames)])
 		s.mu.Lock()
 	}
 	s.mu.Unlock()
@@ -287,19 +325,23 @@ func (l *link) drain() {
 }
 
 // writeDirect is drain for the goroutine of a Write, which has set l.writing:
-// once, and little.
-func (l *link) writeDirect() {
+// once, of what it wrote.
+func (l *link) writeDirect(n int) {
 	s := l.s
-	buf := directs.Get().(*[]byte)
-	defer directs.Put(buf)
+	pool := directs
+	if n > directMax {
+		pool = batches
+	}
+	buf := pool.Get().(*[]byte)
+	defer pool.Put(buf)
 	s.mu.Lock()
 	if s.link != l {
 		s.mu.Unlock()
 		return
 	}
-	frames := s.core.fill((*buf)[:0])
+	frames := s.core.fill((*buf)[headroom:headroom])
 	s.mu.Unlock()
-	l.send(frames)
+	l.send((*buf)[:headroom+len(frames)])
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.link == l && s.core.pending() {
@@ -307,13 +349,19 @@ func (l *link) writeDirect() {
 	}
 }
 
-// send writes frames to the connection. The caller has set l.writing, which is
-// cleared.
-func (l *link) send(frames []byte) {
+// send writes the frames that buf has behind its headroom. The caller has set
+// l.writing, which is cleared.
+func (l *link) send(buf []byte) {
 	s := l.s
-	if len(frames) > 0 {
+	if frames := buf[headroom:]; len(frames) > 0 {
 		l.out.seal(frames)
-		if _, err := l.conn.Write(frames); err != nil {
+		var err error
+		if c, ok := l.conn.(carrier); ok {
+			_, err = c.WriteOver(buf, headroom)
+		} else {
+			_, err = l.conn.Write(frames)
+		}
+		if err != nil {
 			s.lose(l, err)
 			return
 		}

@@ -138,6 +138,7 @@ func (s *side) run(t *testing.T, peer *side, rnd *rand.Rand) {
 	if s.ending == endHalf {
 		s.cerr = s.stream.Close()
 	}
+	_ = s.stream.Close() // where a Write failed before it was due
 }
 
 // network makes the connections of one schedule.
@@ -186,7 +187,14 @@ func (n *network) dial(ctx context.Context) (net.Conn, error) {
 		}
 		p.up, p.down, p.mute = strike(), strike(), n.rnd.IntN(3) == 0
 	}
-	near, far := simPipe(p)
+	client, agent := simPipe(p)
+	near, far := net.Conn(client), net.Conn(agent)
+	if n.rnd.IntN(2) == 0 {
+		near = wrapping{near, rand.New(rand.NewPCG(n.rnd.Uint64(), 3))}
+	}
+	if n.rnd.IntN(2) == 0 {
+		far = wrapping{far, rand.New(rand.NewPCG(n.rnd.Uint64(), 4))}
+	}
 	n.wg.Go(func() {
 		s, isNew, err := n.hub.Accept(far)
 		if err == nil && isNew {
@@ -213,6 +221,7 @@ func runSchedule(t *testing.T, seed uint64, signer ssh.Signer, counts *tally) {
 		t.Fatal(err)
 	}
 	agent := <-wires.opened
+	agent.Keep() // or its last words would not wait for the client
 
 	sides := [2]*side{{stream: client}, {stream: agent}}
 	for i, s := range sides {

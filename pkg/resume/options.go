@@ -27,6 +27,9 @@ const (
 	// DefaultLinger is how long a client's Close waits.
 	DefaultLinger = 5 * time.Second
 
+	// closeWait is how long a Hub's Close waits for goroutines beyond its
+	// context.
+	closeWait = 100 * time.Millisecond
 	// handshakeWait bounds a handshake, and the time until the first frame.
 	handshakeWait = 10 * time.Second
 	// attemptWait bounds one attempt to get a new connection, handshake
@@ -56,6 +59,8 @@ var (
 	ErrEvicted = errors.New("the session was given up while its connection was lost: too many others were waiting as well")
 	// ErrUnsent: Close could not deliver everything.
 	ErrUnsent = errors.New("the far end has not taken everything that was sent")
+	// ErrFull: the agent has no room for a new stream.
+	ErrFull = errors.New("too many clients are connected to the agent: try again when one has left")
 	// ErrHubClosed: the Hub was closed.
 	ErrHubClosed = errors.New("the agent is ending")
 )
@@ -91,7 +96,9 @@ type Notice struct {
 	// Err is why the last connection was lost. What it quotes may be a far
 	// end's or relay's words: hostile until made printable.
 	Err error
-	// Window is how long a stalled stream waits from its stall on.
+	// Since is when it was lost.
+	Since time.Time
+	// Window is how long a stalled stream waits from then on.
 	Window time.Duration
 }
 

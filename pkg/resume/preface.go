@@ -203,6 +203,8 @@ const (
 	refusedGone refusal = iota + 1
 	// refusedVersion: no common version.
 	refusedVersion
+	// refusedFull: no room for a new session.
+	refusedFull
 )
 
 func parseRefusal(b []byte) (refusal, error) {

@@ -3,6 +3,7 @@ package resume
 import (
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -28,6 +29,36 @@ type fault struct {
 	kind faultKind
 	at   int
 	hold time.Duration
+}
+
+// wrapping is a connection that wraps what it carries: it writes over what it
+// is given, and gives what comes in pieces of any size.
+type wrapping struct {
+	net.Conn
+	rnd *rand.Rand
+}
+
+func (w wrapping) WriteOver(buf []byte, start int) (int, error) {
+	defer clear(buf)
+	return w.Conn.Write(buf[start:])
+}
+
+func (w wrapping) WriteTo(to io.Writer) (written int64, err error) {
+	buf := make([]byte, 128<<10)
+	for {
+		n, err := w.Conn.Read(buf[:1+w.rnd.IntN(len(buf)>>w.rnd.IntN(14))])
+		m, werr := to.Write(buf[:n])
+		clear(buf[:n]) // nothing of it may be kept
+		written += int64(m)
+		switch {
+		case err == io.EOF:
+			return written, nil
+		case err != nil:
+			return written, err
+		case werr != nil:
+			return written, werr
+		}
+	}
 }
 
 // direction is one direction of a simulated connection.

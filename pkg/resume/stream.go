@@ -32,7 +32,7 @@ var (
 //     as ErrExpired or ErrGone, after what has arrived was read.
 //   - LocalAddr and RemoteAddr are those of the newest connection.
 //   - A deadline does not bound the single write to the network that a Write
-//     of few bytes makes itself. It waits only for a network that has taken
+//     of few bytes, or a ReadFrom, makes itself. It waits only for a network that has taken
 //     nothing for long, and at most until that connection counts as dead.
 //
 // All methods may be called concurrently; Reads wait for each other, and so do
@@ -58,7 +58,8 @@ type Stream struct {
 	over          bool
 	err           error // why it is over; nil after a close
 	lost          error // why the last connection was lost
-	closed        bool  // Close was called
+	lostAt        time.Time
+	closed        bool // Close was called
 	keep          bool
 	ackTimer      *time.Timer
 	ackArmed      bool
@@ -161,15 +162,19 @@ func (s *Stream) ackNow() {
 }
 
 // Write writes p. See Stream for when it waits.
-func (s *Stream) Write(p []byte) (int, error) {
+func (s *Stream) Write(p []byte) (int, error) { return s.put(p, directMax) }
+
+// put is Write. Where nothing else waits to be sent, what is at most direct
+// bytes long goes to the network in this goroutine.
+func (s *Stream) put(p []byte, direct int) (int, error) {
 	s.writing <- struct{}{}
 	defer func() { <-s.writing }()
 	written := 0
 	for {
-		n, direct, err := s.tryWrite(p[written:])
+		n, direct, err := s.tryWrite(p[written:], direct)
 		written += n
 		if direct != nil {
-			direct.writeDirect()
+			direct.writeDirect(n)
 		}
 		if err != nil || written == len(p) {
 			return written, err
@@ -180,7 +185,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 
 // tryWrite takes what there is room for. It returns a connection if the caller
 // is to write to it what is pending.
-func (s *Stream) tryWrite(p []byte) (n int, direct *link, err error) {
+func (s *Stream) tryWrite(p []byte, most int) (n int, direct *link, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -195,7 +200,7 @@ func (s *Stream) tryWrite(p []byte) (n int, direct *link, err error) {
 	case s.writeDeadline.passed():
 		return 0, nil, os.ErrDeadlineExceeded
 	}
-	idle := s.core.sent >= s.core.out.end && s.core.inFlight()+len(p) <= directMax
+	idle := s.core.sent >= s.core.out.end && (most > directMax || s.core.inFlight()+len(p) <= most)
 	n = s.core.write(p)
 	l := s.link
 	if l == nil {
@@ -285,6 +290,11 @@ func (s *Stream) Attached() bool {
 	defer s.mu.Unlock()
 	return s.link != nil && s.link.confirmed
 }
+
+// Done is closed when the stream is over: its far end has closed it or has
+// everything that was written before Close, or it could not go on. Until then
+// it may have a connection, or get one.
+func (s *Stream) Done() <-chan struct{} { return s.done }
 
 // LocalAddr returns the address of the newest connection.
 func (s *Stream) LocalAddr() net.Addr {

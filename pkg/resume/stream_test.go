@@ -256,7 +256,7 @@ func TestParked(t *testing.T) {
 	}
 	wantRead(t, s, "onetwo")
 	_, err = s.park(1)
-	wantError(t, "the same attempt again", err, ErrGone)
+	wantError(t, "the same attempt again", err, errUsed)
 	s.fail(io.EOF)
 	_ = s.Close()
 }

@@ -6,9 +6,11 @@ package announce
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"example.com/converge/pkg/pin"
 	"example.com/converge/pkg/rendezvous"
 )
 
@@ -25,7 +27,17 @@ type Access struct {
 	// Options are further ssh options for the lines. ssh takes the first of
 	// two values, which is theirs.
 	Options []string
+	// Window is how long the session waits for a client whose connection was
+	// lost; 0 is not at all.
+	Window time.Duration
 }
+
+// aliveInterval is after how long a silence ssh asks for a sign of life, and
+// alivePatience how many more silences than fill the window it puts up with.
+const (
+	aliveInterval = 10 * time.Second
+	alivePatience = 6
+)
 
 // SSH returns the line that opens a shell.
 func (a Access) SSH() string { return a.line("ssh") }
@@ -33,19 +45,30 @@ func (a Access) SSH() string { return a.line("ssh") }
 // SFTP returns the line that opens a file transfer.
 func (a Access) SFTP() string { return a.line("sftp") }
 
+// URL is the client's, with the agent's host key as its fragment.
+func (a Access) URL() string {
+	return a.Server.ClientURL(a.ID) + "#" + pin.Of(a.HostKey).String()
+}
+
 // line pins the agent's host key: the server in between is not trusted, and
 // all agents are called localhost, so that known_hosts is neither read nor
 // written, and no connection shared that leads to another agent.
-// KnownHostsCommand needs OpenSSH 8.5 and an absolute path.
+// KnownHostsCommand needs OpenSSH 8.5 and an absolute path. The URL has the key
+// too, for wsproxy, which is not to come back to somebody else. By itself ssh
+// would give up after three silences.
 func (a Access) line(program string) string {
 	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(a.HostKey)))
 	words := []string{program}
 	for _, option := range a.Options {
 		words = append(words, word(option))
 	}
+	words = append(words, fmt.Sprintf("-oServerAliveInterval=%d", aliveInterval/time.Second))
+	if a.Window > 0 {
+		silences := (a.Window + aliveInterval - 1) / aliveInterval
+		words = append(words, fmt.Sprintf("-oServerAliveCountMax=%d", silences+alivePatience))
+	}
 	words = append(words,
-		"-oServerAliveInterval=10",
-		"-oProxyCommand="+quote(percent(pathWord(a.Wsproxy)+" "+shellWord(a.Server.ClientURL(a.ID)))),
+		"-oProxyCommand="+quote(percent(pathWord(a.Wsproxy)+" "+shellWord(a.URL()))),
 		"-oKnownHostsCommand="+quote("/bin/echo %H "+key),
 		"-oStrictHostKeyChecking=yes",
 		"-oUserKnownHostsFile=none",

@@ -3,6 +3,7 @@ package announce
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -23,8 +24,11 @@ func fixed(t *testing.T) Access {
 	return a
 }
 
+// hostPin is the same key in a URL.
+const hostPin = "sz6u836i33yqAQ3v3qNOJB9l8bUppPQ-0UMn9cVKq2I"
+
 const (
-	beforeProxy = ` -oServerAliveInterval=10 -oProxyCommand=`
+	beforeProxy = ` -oServerAliveInterval=10 -oServerAliveCountMax=36 -oProxyCommand=`
 	afterProxy  = ` -oKnownHostsCommand="/bin/echo %H ` + hostKey + `" -oStrictHostKeyChecking=yes` +
 		` -oUserKnownHostsFile=none -oGlobalKnownHostsFile=none -oControlPath=none abc@localhost`
 )
@@ -37,21 +41,21 @@ func TestLines(t *testing.T) {
 		options string
 		proxy   string
 	}{
-		{"plain", func(*Access) {}, "", `"wsproxy ws://relay.example:8080/client/team/job-1"`},
+		{"plain", func(*Access) {}, "", `"wsproxy 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"`},
 		{"secure, below a path", func(a *Access) {
 			a.Server = rendezvous.Server{Secure: true, Host: "relay.example", Prefix: "/converge"}
-		}, "", `"wsproxy wss://relay.example/converge/client/team/job-1"`},
-		{"tilde in the id", func(a *Access) { a.ID = "a~b" }, "", `"wsproxy 'ws://relay.example:8080/client/a~b'"`},
-		{"IPv6", func(a *Access) { a.Server.Host = "[::1]:80" }, "", `"wsproxy 'ws://[::1]:80/client/team/job-1'"`},
-		{"path", func(a *Access) { a.Wsproxy = "./bin/wsproxy-1.2_x86" }, "", `"./bin/wsproxy-1.2_x86 ws://relay.example:8080/client/team/job-1"`},
-		{"home", func(a *Access) { a.Wsproxy = "~/my bin/wsproxy" }, "", `"~/'my bin/wsproxy' ws://relay.example:8080/client/team/job-1"`},
-		{"only a tilde", func(a *Access) { a.Wsproxy = "~/" }, "", `"'~/' ws://relay.example:8080/client/team/job-1"`},
-		{"dollar", func(a *Access) { a.Wsproxy = "$x/wsproxy" }, "", `"'\$x/wsproxy' ws://relay.example:8080/client/team/job-1"`},
-		{"percent", func(a *Access) { a.Wsproxy = "50%h/wsproxy" }, "", `"50%%h/wsproxy ws://relay.example:8080/client/team/job-1"`},
-		{"backslash", func(a *Access) { a.Wsproxy = `b\$` }, "", `"\"b\\\\\\\$\" ws://relay.example:8080/client/team/job-1"`},
-		{"exclamation mark", func(a *Access) { a.Wsproxy = "wow!/wsproxy" }, "", `''\''wow!/wsproxy'\'' ws://relay.example:8080/client/team/job-1'`},
+		}, "", `"wsproxy 'wss://relay.example/converge/client/team/job-1#` + hostPin + `'"`},
+		{"tilde in the id", func(a *Access) { a.ID = "a~b" }, "", `"wsproxy 'ws://relay.example:8080/client/a~b#` + hostPin + `'"`},
+		{"IPv6", func(a *Access) { a.Server.Host = "[::1]:80" }, "", `"wsproxy 'ws://[::1]:80/client/team/job-1#` + hostPin + `'"`},
+		{"path", func(a *Access) { a.Wsproxy = "./bin/wsproxy-1.2_x86" }, "", `"./bin/wsproxy-1.2_x86 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"`},
+		{"home", func(a *Access) { a.Wsproxy = "~/my bin/wsproxy" }, "", `"~/'my bin/wsproxy' 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"`},
+		{"only a tilde", func(a *Access) { a.Wsproxy = "~/" }, "", `"'~/' 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"`},
+		{"dollar", func(a *Access) { a.Wsproxy = "$x/wsproxy" }, "", `"'\$x/wsproxy' 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"`},
+		{"percent", func(a *Access) { a.Wsproxy = "50%h/wsproxy" }, "", `"50%%h/wsproxy 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"`},
+		{"backslash", func(a *Access) { a.Wsproxy = `b\$` }, "", `"\"b\\\\\\\$\" 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"`},
+		{"exclamation mark", func(a *Access) { a.Wsproxy = "wow!/wsproxy" }, "", `''\''wow!/wsproxy'\'' '\''ws://relay.example:8080/client/team/job-1#` + hostPin + `'\'''`},
 		{"options", func(a *Access) { a.Options = []string{"-oIdentitiesOnly=yes", "-i~/my key", "-v"} },
-			` -oIdentitiesOnly=yes "-i~/my key" -v`, `"wsproxy ws://relay.example:8080/client/team/job-1"`},
+			` -oIdentitiesOnly=yes "-i~/my key" -v`, `"wsproxy 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -68,9 +72,36 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// TestPatience has ssh outlast the window, and be as it is by itself where
+// there is none.
+func TestPatience(t *testing.T) {
+	for window, want := range map[time.Duration]string{
+		0:                 "-oServerAliveInterval=10 -oProxyCommand=",
+		time.Second:       "-oServerAliveCountMax=7 ",
+		10 * time.Second:  "-oServerAliveCountMax=7 ",
+		5*time.Minute + 1: "-oServerAliveCountMax=37 ",
+		24 * time.Hour:    "-oServerAliveCountMax=8646 ",
+	} {
+		a := fixed(t)
+		a.Window = window
+		if line := a.SSH(); !strings.Contains(line, want) {
+			t.Errorf("%v: no %q in %s", window, want, line)
+		}
+	}
+}
+
+// TestURLOfOtherKeys: keys of other types are pinned by their fingerprint.
+func TestURLOfOtherKeys(t *testing.T) {
+	a := example(t)
+	a.HostKey = newSigner(t, ssh.KeyAlgoECDSA256).PublicKey()
+	if got, want := a.URL(), "ws://relay.example:8080/client/team/job-1#sha256:"+strings.TrimPrefix(ssh.FingerprintSHA256(a.HostKey), "SHA256:"); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestText(t *testing.T) {
 	a := fixed(t)
-	line := beforeProxy + `"wsproxy ws://relay.example:8080/client/team/job-1"` + afterProxy
+	line := beforeProxy + `"wsproxy 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"` + afterProxy
 	const fingerprint = "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ (ed25519)"
 	head := "\nThis job can be entered. Its id is team/job-1\n\n  ssh" + line + "\n\n  sftp" + line + "\n\n"
 	if got, want := a.Text(), head+"  host key: "+a.Fingerprint()+"\n\n"; got != want {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
@@ -44,5 +45,6 @@ func example(t *testing.T) Access {
 	return Access{
 		Server: rendezvous.Server{Host: "relay.example:8080"}, ID: "team/job-1",
 		User: "abc", HostKey: newSigner(t, ssh.KeyAlgoED25519).PublicKey(), Wsproxy: "wsproxy",
+		Window: 5 * time.Minute,
 	}
 }

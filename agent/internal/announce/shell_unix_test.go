@@ -118,8 +118,8 @@ func TestPasted(t *testing.T) {
 				}
 				got := recorded(t, calls)
 				want := slices.Concat([]string{filepath.Join(fake, program)}, a.Options, []string{
-					"-oServerAliveInterval=10",
-					"-oProxyCommand=" + percent(pathWord(wsproxy)+" 'ws://[::1]:80/client/a~b'"),
+					"-oServerAliveInterval=10", "-oServerAliveCountMax=36",
+					"-oProxyCommand=" + percent(pathWord(wsproxy)+" 'ws://[::1]:80/client/a~b#"+hostPin+"'"),
 					"-oKnownHostsCommand=/bin/echo %H " + hostKey,
 					"-oStrictHostKeyChecking=yes", "-oUserKnownHostsFile=none", "-oGlobalKnownHostsFile=none", "-oControlPath=none",
 					"abc@localhost",
@@ -154,7 +154,7 @@ func TestProxyCommand(t *testing.T) {
 						t.Errorf("%s: wsproxy was not called\n%s", a.SSH(), out)
 						continue
 					}
-					want := []string{path, "ws://[::1]:80/client/a~b"}
+					want := []string{path, "ws://[::1]:80/client/a~b#" + hostPin}
 					if got := recorded(t, calls); len(got) != 1 || !slices.Equal(got[0], want) {
 						t.Errorf("%s\n calls %q\n  want %q", a.SSH(), got, want)
 					}
@@ -176,7 +176,8 @@ func TestSSHTakesTheLine(t *testing.T) {
 	lines := strings.Split(out, "\n")
 	for _, want := range []string{
 		"user abc", "hostname localhost", "stricthostkeychecking true", "globalknownhostsfile none",
-		`proxycommand ~/'it'\''s 100%%/wsproxy' ws://relay.example:8080/client/team/job-1`,
+		`proxycommand ~/'it'\''s 100%%/wsproxy' 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'`,
+		"serveralivecountmax 36",
 		"knownhostscommand /bin/echo %H " + hostKey,
 		// The first of two values is taken: the user's own.
 		"serveraliveinterval 3", "setenv GREETING=hello",
@@ -207,7 +208,8 @@ func TestSFTPTakesTheLine(t *testing.T) {
 		t.Fatalf("sftp calls %q", got)
 	}
 	for _, want := range []string{
-		"ServerAliveInterval=10", "ProxyCommand=wsproxy ws://relay.example:8080/client/team/job-1",
+		"ServerAliveInterval=10", "ServerAliveCountMax=36",
+		"ProxyCommand=wsproxy 'ws://relay.example:8080/client/team/job-1#" + hostPin + "'",
 		"KnownHostsCommand=/bin/echo %H " + hostKey, "StrictHostKeyChecking=yes", "ControlPath=none", "abc", "localhost",
 	} {
 		if !slices.Contains(got[0], want) {

@@ -128,6 +128,8 @@ type User struct {
 	Key string `json:"key,omitempty"`
 	// Present is false for a connection that has had nothing open for a while.
 	Present bool `json:"present"`
+	// Away is true while its connection is lost.
+	Away bool `json:"away,omitempty"`
 }
 
 // ErrMessage is the error, possibly wrapped, of a message that is none.

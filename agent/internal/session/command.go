@@ -55,7 +55,7 @@ func (r *run) command(ctx context.Context, req control.Request) control.Response
 			fmt.Fprintf(&b, "Nothing extends it past %s.\n", announce.At(st.Limit, st.Limit.Sub(st.Deadline)+st.Remaining))
 		}
 		for _, u := range r.sshd.Users() {
-			fmt.Fprintf(&b, "Here: %s from %s, since %s\n", u.User, u.Remote, u.Since.Format("15:04:05"))
+			fmt.Fprintf(&b, "Here: %s\n", describe(u))
 		}
 		return control.Response{Text: b.String(), Status: r.status(st)}
 	}
@@ -105,7 +105,7 @@ func (r *run) status(st expiry.Status) *control.Status {
 	for _, u := range r.sshd.Users() {
 		s.Users = append(s.Users, control.User{
 			Name: u.User, Remote: u.Remote, Since: u.Since.Round(0), Key: u.KeyFingerprint,
-			Present: slices.Contains(st.Users, expiry.UserID(u.ID)),
+			Away: u.Away, Present: slices.Contains(st.Users, expiry.UserID(u.ID)),
 		})
 	}
 	return s

@@ -5,6 +5,7 @@ package session
 import (
 	"context"
 	"crypto/ed25519"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -25,7 +26,15 @@ import (
 	"example.com/converge/pkg/rendezvous"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		// A shell that was told of its agent has called us so, and would have
+		// all the tests run, this one among them.
+		fmt.Fprintln(os.Stderr, "the tests are no agent that knows commands")
+		os.Exit(2)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	// patience bounds every wait for an event; it decides no test that is right.

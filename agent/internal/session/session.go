@@ -4,12 +4,10 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -23,6 +21,7 @@ import (
 	"example.com/converge/agent/internal/sshd"
 	"example.com/converge/pkg/expiry"
 	"example.com/converge/pkg/expiry/hold"
+	"example.com/converge/pkg/resume"
 )
 
 const (
@@ -38,6 +37,7 @@ const (
 type Config struct {
 	Link   link.Config
 	SSH    sshd.Config
+	Resume Resume
 	Access announce.Access
 	Expiry expiry.Config
 	// TimeoutExitCode is the exit code when time ran out.
@@ -61,8 +61,9 @@ type run struct {
 	log  *slog.Logger
 	loop *expiry.Loop
 	sshd *sshd.Server
-	dir  string // the agent's folder
-	word string // how its shells call the agent
+	hub  *resume.Hub // nil where streams end with their connections
+	dir  string      // the agent's folder
+	word string      // how its shells call the agent
 
 	out sync.Mutex // serialises Out
 
@@ -102,7 +103,10 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 		return 0, err
 	}
 	cfg.Link.Registered = r.registered
-	cfg.Link.Serve = func(conn net.Conn, client link.Client) { r.sshd.HandleConn(visitor{conn, client.Remote}) }
+	cfg.Link.Serve = r.serve
+	if err := r.resumable(&cfg); err != nil {
+		return 0, err
+	}
 	cfg.Link.Logger = r.log
 	connection, err := link.New(cfg.Link)
 	if err != nil {
@@ -117,8 +121,8 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	}
 
 	// The parts end in this order: the expiry machine, which says that it is
-	// over; the SSH sessions, which tell their users; the link, which says
-	// goodbye to the server.
+	// over; the SSH sessions, which tell their users; the streams, which bring
+	// that to them; the link, which says goodbye to the server.
 	defer context.AfterFunc(ctx, func() { r.loop.Send(expiry.Signal()) })()
 	process := context.WithoutCancel(ctx)
 	linkCtx, endLink := context.WithCancel(process)
@@ -150,6 +154,7 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	if err := r.sshd.Shutdown(out, reason.Sentence()); err != nil {
 		r.log.Warn("not all sessions ended by themselves", "err", err)
 	}
+	r.endStreams(out)
 	endLink()
 	parts.Wait()
 	if reason == expiry.Signalled && linkErr != nil {
@@ -161,22 +166,6 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	}
 	return 0, err
 }
-
-// visitor is a client's connection with the client's own address.
-type visitor struct {
-	net.Conn
-	remote string
-}
-
-// RemoteAddr is where the client came from, as the server saw it.
-func (v visitor) RemoteAddr() net.Addr {
-	return clientAddr(cmp.Or(v.remote, "an unknown address"))
-}
-
-type clientAddr string
-
-func (clientAddr) Network() string  { return "converge" }
-func (a clientAddr) String() string { return string(a) }
 
 // agentDir returns the folder of .hold, by a path that is good in any working
 // folder, and what removes it again.
@@ -250,12 +239,21 @@ func (r *run) registered(id string) {
 	r.say("%s", access.Text())
 }
 
+// describe is a user as others are told of one.
+func describe(u sshd.UserInfo) string {
+	text := fmt.Sprintf("%s from %s, since %s", u.User, u.Remote, u.Since.Format("15:04:05"))
+	if u.Away {
+		text += ", connection lost"
+	}
+	return text
+}
+
 // greeting is the text for a shell that starts.
 func (r *run) greeting(me sshd.UserInfo) string {
 	var others []string
 	for _, u := range r.sshd.Users() {
 		if u.ID != me.ID {
-			others = append(others, fmt.Sprintf("%s from %s, since %s", u.User, u.Remote, u.Since.Format("15:04:05")))
+			others = append(others, describe(u))
 		}
 	}
 	return announce.Greeting(r.whileActive(), others, announce.HoldCommand) + announce.Commands(r.word)

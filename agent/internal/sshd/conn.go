@@ -18,7 +18,9 @@ type conn struct {
 	net.Conn
 	front  *front // the same
 	joiner *joiner
-	server *Server
+	// transport is what HandleConn was given.
+	transport net.Conn
+	server    *Server
 	// info is written during the handshake, before loggedIn is set.
 	info UserInfo
 	// received counts reads that brought bytes.
@@ -50,7 +52,9 @@ type conn struct {
 
 // HandleConn serves a connection and returns when it is over, with all its
 // sessions. It closes the connection. Too many connections that have not
-// logged in, or a Shutdown, make it close the connection at once.
+// logged in, or a Shutdown, make it close the connection at once. A connection
+// that may be lost and come back may have the methods Keep, which is called
+// after the login, and Attached, which reports whether it is there.
 func (s *Server) HandleConn(nc net.Conn) {
 	c := s.admit(nc)
 	if c == nil {
@@ -80,11 +84,12 @@ func (s *Server) HandleConn(nc net.Conn) {
 // admit takes a connection in, or returns nil.
 func (s *Server) admit(nc net.Conn) *conn {
 	c := &conn{
-		server:   s,
-		birth:    time.Now(),
-		gone:     make(chan struct{}),
-		closed:   make(chan struct{}),
-		sessions: make(map[*session]struct{}),
+		server:    s,
+		transport: nc,
+		birth:     time.Now(),
+		gone:      make(chan struct{}),
+		closed:    make(chan struct{}),
+		sessions:  make(map[*session]struct{}),
 	}
 	c.joiner = &joiner{Conn: nc}
 	c.front = &front{Conn: c.joiner, start: c.wg.Go}
@@ -124,6 +129,9 @@ func (s *Server) login(c *conn, ctx gssh.Context, user string) {
 	s.log.Info("a user logged in", "id", c.info.ID, "user", user, "remote", c.info.Remote,
 		"key", c.info.KeyFingerprint)
 	s.events.Login(c.info)
+	if k, ok := c.transport.(interface{ Keep() }); ok {
+		k.Keep()
+	}
 	if closing {
 		c.Close()
 		return

@@ -135,6 +135,8 @@ type UserInfo struct {
 	KeyFingerprint string
 	// Since is the time of the login.
 	Since time.Time
+	// Away is whether the connection is lost for the moment, as Users saw it.
+	Away bool
 }
 
 // Kind is what a session is used for.
@@ -305,7 +307,11 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Users() []UserInfo {
 	var users []UserInfo
 	for _, c := range s.loggedIn() {
-		users = append(users, c.info)
+		info := c.info
+		if a, ok := c.transport.(interface{ Attached() bool }); ok {
+			info.Away = !a.Attached()
+		}
+		users = append(users, info)
 	}
 	return users
 }

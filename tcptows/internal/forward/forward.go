@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"example.com/converge/pkg/clientend"
+	"example.com/converge/pkg/resume"
+	"example.com/converge/pkg/transport"
 )
 
 // The waits after an accept that failed for a reason that passes, such as a
@@ -22,8 +24,9 @@ const (
 
 // Forwarder accepts and joins. Its fields are set before Serve.
 type Forwarder struct {
-	// Dial opens the far end of one connection.
-	Dial func(context.Context) (net.Conn, error)
+	// Dial opens the far end of one connection, and calls notice, in turn, when
+	// that stalls and when it is back.
+	Dial func(ctx context.Context, notice func(resume.Notice)) (net.Conn, error)
 	// Raw says that the far end need not speak SSH, so a local client cannot
 	// be told in SSH's words what went wrong.
 	Raw bool
@@ -68,6 +71,21 @@ func (f *Forwarder) Serve(ctx context.Context, listener net.Listener) error {
 	}
 }
 
+// notices logs that a connection stalls and that it is back.
+func notices(log *slog.Logger) func(resume.Notice) {
+	return func(n resume.Notice) {
+		if n.State == resume.Stalled {
+			why := ""
+			if n.Err != nil {
+				why = transport.Printable(n.Err.Error())
+			}
+			log.Warn("connection lost: reconnecting", "window", n.Window, "err", why)
+			return
+		}
+		log.Info("connected again")
+	}
+}
+
 // handle joins one connection.
 func (f *Forwarder) handle(ctx context.Context, local net.Conn) {
 	defer local.Close()
@@ -75,7 +93,7 @@ func (f *Forwarder) handle(ctx context.Context, local net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = local.Close() })
 	defer stop()
 	log := f.Logger.With("local", local.RemoteAddr().String())
-	remote, err := f.Dial(ctx)
+	remote, err := f.Dial(ctx, notices(log))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return
