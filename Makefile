@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build build-downloads run test test-wine tidy fmt cover fuzz bench rename clean help
+.PHONY: build build-downloads run test test-wine tidy fmt cover fuzz soak bench rename clean help
 
 build: ## Build the programs for this machine into bin/
 	@scripts/build
@@ -32,6 +32,9 @@ cover: ## Say how much of pkg its tests cover
 
 fuzz: ## Fuzz every decoder for a while each [FUZZTIME=1m]
 	@FUZZTIME="$${FUZZTIME:-1m}" scripts/fuzz
+
+soak: ## Kill, cut and stall under real transfers for long, 1 GiB included [SOAK=10m]
+	@scripts/soak
 
 bench: ## Measure everything beside its peers, about an hour [BENCH="--only relay --rounds 3"]
 	@scripts/bench $(BENCH)
