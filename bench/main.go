@@ -56,6 +56,7 @@ func program() cmdline.Program {
 			&cli.IntFlag{Name: "keys", Value: 200, Usage: "`NUMBER` of keystrokes in a round"},
 			&cli.IntFlag{Name: "logins", Value: 5, Usage: "`NUMBER` of logins in a round"},
 			&cli.StringFlag{Name: "connections", Value: "1000,4000", Usage: "`NUMBERS` of idle connections, separated by commas"},
+			&cli.DurationFlag{Name: "rest", Value: 6 * time.Second, Usage: "`DURATION` for which a connection stands before its server is killed; an agent does not hurry back to a server that fails all the time"},
 			&cli.StringFlag{Name: "json", Usage: "`FILE` to write all samples to"},
 		},
 		Run: run,
@@ -138,6 +139,9 @@ func config(in *cmdline.Invocation) (measures.Config, []measures.Measure, error)
 		return cfg, nil, cmdline.Usagef("--round-trip is %v: it must be more than 0 and at most 10s", trip)
 	}
 	cfg.Delay = trip / 2
+	if cfg.Rest = in.Duration("rest"); cfg.Rest < 0 {
+		return cfg, nil, cmdline.Usagef("--rest is %v: it must not be negative", cfg.Rest)
+	}
 	for _, text := range list(in.String("connections")) {
 		count, err := strconv.Atoi(text)
 		if err != nil || count < 1 {

@@ -128,12 +128,22 @@ func TestSmokeMeasures(t *testing.T) {
 	}
 }
 
+// TestSmokeResume takes what has to do with sessions that survive the relay.
+func TestSmokeResume(t *testing.T) {
+	report, sheets := bench(t, append([]string{"--only", "resume", "--rest", "0", "--peers", "converge,no-resume"}, little...)...)
+	check(t, sheets, cells{"resume-pause", []string{"converge"}, []string{"away for 100ms", "away for 1s"}})
+	check(t, sheets, cells{"memory-ends", []string{"converge", "no-resume"}, []string{"wsproxy, unused", "wsproxy, used"}})
+	if want := "| ms of pause after a server that was away for a second |"; !strings.Contains(report, want) {
+		t.Errorf("the report lacks %q:\n%s", want, report)
+	}
+}
+
 // TestUsage: what cannot be measured is refused before anything is built.
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"--only", "nothing"}, {"--peers", "nobody"}, {"--rounds", "0"}, {"--streams", "-1"},
 		{"--size", "1KiB"}, {"--size", "much"}, {"--size", "9000000000GiB"}, {"--far-size", "-1MiB"},
-		{"--round-trip", "0s"}, {"--connections", "many"}, {"--connections", ","}, {"argument"},
+		{"--round-trip", "0s"}, {"--rest", "-1s"}, {"--connections", "many"}, {"--connections", ","}, {"argument"},
 	} {
 		var out, diag strings.Builder
 		code := cmdline.Run(t.Context(), program(), append([]string{"bench"}, args...), strings.NewReader(""), &out, &diag)

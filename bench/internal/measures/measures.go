@@ -37,6 +37,8 @@ type Config struct {
 	FarSize int64
 	// Delay is that line's, one way.
 	Delay time.Duration
+	// Rest is how long a connection stands before its server is killed.
+	Rest time.Duration
 	// Streams is how many streams there are at a time, where it is not one.
 	Streams int
 	// Keys is how many keystrokes, and Logins how many logins, a round has.
@@ -60,7 +62,7 @@ type Measure struct {
 func All() []Measure {
 	return []Measure{
 		{"relay", relay}, {"transfer", transfer}, {"echo", echo}, {"login", login},
-		{"memory", memory}, {"distance", distance}, {"start", start},
+		{"memory", memory}, {"distance", distance}, {"start", start}, {"resume", resume},
 	}
 }
 

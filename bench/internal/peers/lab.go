@@ -67,7 +67,11 @@ func New(ctx context.Context) (*Lab, error) {
 		return nil, err
 	}
 	lab := &Lab{Dir: dir, Root: filepath.Dir(work), user: me.Username, self: self}
-	if err := errors.Join(lab.build(ctx), lab.makeKeys(ctx)); err != nil {
+	err = lab.build(ctx)
+	if err == nil {
+		err = lab.makeKeys(ctx)
+	}
+	if err != nil {
 		_ = lab.Close()
 		return nil, err
 	}
@@ -106,13 +110,17 @@ func (l *Lab) build(ctx context.Context) error {
 	return nil
 }
 
-// makeKeys makes one host key and one user key for everybody.
+// makeKeys makes one host key and one user key for everybody, and the servers'
+// state key.
 func (l *Lab) makeKeys(ctx context.Context) error {
 	for _, name := range []string{"hostkey", "userkey"} {
 		cmd := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", l.path(name))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("cannot make a key: %w: %s", err, out)
 		}
+	}
+	if out, err := exec.CommandContext(ctx, l.path("server"), "--make-state-key", l.path("state.key")).CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot make a state key: %w: %s", err, out)
 	}
 	return nil
 }
@@ -164,7 +172,15 @@ func (l *Lab) startFar(ctx context.Context, kind, address string, first, count i
 
 // startServer starts Converge's server.
 func (l *Lab) startServer(ctx context.Context) (*proc.Process, string, error) {
-	return started(ctx, regexp.MustCompile(`address=(\S+)`), l.path("server"), "--listen", "127.0.0.1:0")
+	address, err := freeAddress() // it may be taken again after a restart
+	if err != nil {
+		return nil, "", err
+	}
+	return l.startServerAt(ctx, address)
+}
+
+func (l *Lab) startServerAt(ctx context.Context, address string) (*proc.Process, string, error) {
+	return started(ctx, regexp.MustCompile(`address=(\S+)`), l.path("server"), "--listen", address, "--state-key", l.path("state.key"))
 }
 
 // StartAgent starts Converge's agent, and returns when it has printed how to

@@ -95,6 +95,19 @@ func (l *Line) Calm() func(ctx context.Context) {
 	}
 }
 
+// Kill kills Converge's server, and leaves its clients and its agent to wait for
+// Revive, which starts another at the same address.
+func (l *Line) Kill() { l.Relays[0].Kill() }
+
+// Revive returns when the server serves again.
+func (l *Line) Revive(ctx context.Context) error {
+	p, _, err := l.lab.startServerAt(ctx, l.Front)
+	if err == nil {
+		l.Relays[0] = p
+	}
+	return err
+}
+
 // Dial opens the i-th stream to a raw far end, by way of an address: Front, or
 // what stands before it.
 func (l *Line) Dial(ctx context.Context, address string, i int) (net.Conn, error) {
@@ -134,8 +147,9 @@ func (l *Lab) clientOptions() []string {
 }
 
 // wsproxy is the ProxyCommand of the peers that speak websocket.
-func (l *Lab) wsproxy(address string) string {
-	return quote(l.path("wsproxy")) + " ws://" + address + carrier.ClientPath + child.ID(0)
+func (l *Lab) wsproxy(address string, options ...string) string {
+	words := append([]string{quote(l.path("wsproxy"))}, options...)
+	return strings.Join(words, " ") + " ws://" + address + carrier.ClientPath + child.ID(0)
 }
 
 // quote makes a word for the shell that runs a ProxyCommand.

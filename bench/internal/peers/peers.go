@@ -29,6 +29,7 @@ const (
 // Names of peers that measures compare with.
 const (
 	Converge = "converge"
+	NoResume = "no-resume"
 	Direct   = "openssh"
 	TCPCopy  = "tcp-copy"
 )
@@ -76,6 +77,7 @@ func All() []Peer {
 		{Name: TCPCopy, Path: "ssh → copy, 32 KiB buffer → sshd", Raw: true, SSH: true, Needs: []string{"sshd"}, start: tcpRelay(child.TCPCopy)},
 		{Name: "splice", Path: "ssh → splice(2) → sshd", Raw: true, SSH: true, Files: 6, Needs: []string{"sshd"}, start: tcpRelay(child.Splice)},
 		{Name: Converge, Path: "ssh → wsproxy → server → agent", Raw: true, SSH: true, Agents: true, Ciphers: true, start: startConverge},
+		{Name: NoResume, Path: "ssh → wsproxy --resume-window 0 → server → agent", SSH: true, start: startNoResume},
 		{Name: "nginx", Path: "ssh → wsproxy → nginx → server → agent", Raw: true, SSH: true, Needs: []string{"nginx"}, start: behind(startNginx)},
 		{Name: "haproxy", Path: "ssh → wsproxy → haproxy → server → agent", Raw: true, SSH: true, Needs: []string{"haproxy"}, start: behind(startHAProxy)},
 		{Name: "nhooyr", Path: "ssh → wsproxy → nhooyr NetConn and copy → agent's SSH server", Raw: true, SSH: true, Agents: true, start: hubRelay(carrier.Nhooyr)},
@@ -140,10 +142,15 @@ func (l *Line) end(p *proc.Process, address string, err error) (string, error) {
 }
 
 // speaksWebsocket makes clients come by websocket, ssh through wsproxy. Far
-// ends register by kind; "" is for those that listen.
+// ends register by kind; "" is for those that listen. To others than Converge
+// wsproxy offers no subprotocol, which websockify would refuse.
 func (l *Line) speaksWebsocket(kind carrier.Kind) {
 	l.websocket, l.carrier = true, kind
-	l.proxy = l.lab.wsproxy
+	var options []string
+	if kind != carrier.Converge {
+		options = []string{"--resume-window", "0"}
+	}
+	l.proxy = func(address string) string { return l.lab.wsproxy(address, options...) }
 }
 
 // far is the address by which the relay and the far end reach each other: the
@@ -202,6 +209,15 @@ func startConverge(ctx context.Context, lab *Lab, line *Line, setup Setup) error
 		return err
 	}
 	return line.converge(ctx, setup)
+}
+
+// startNoResume is Converge whose sessions end with their connection.
+func startNoResume(ctx context.Context, lab *Lab, line *Line, setup Setup) error {
+	if err := startConverge(ctx, lab, line, setup); err != nil {
+		return err
+	}
+	line.proxy = func(address string) string { return lab.wsproxy(address, "--resume-window", "0") }
+	return nil
 }
 
 // behind puts a reverse proxy before Converge's server: the agent and the

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"example.com/converge/bench/carrier"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -65,7 +67,7 @@ func TestSSH(t *testing.T) {
 	if args[0] != "ssh" || args[len(args)-1] != "abc@127.0.0.1" {
 		t.Errorf("%q does not begin with the program and end with the destination", args)
 	}
-	line.speaksWebsocket("")
+	line.speaksWebsocket(carrier.Converge)
 	const want = `-oProxyCommand='/a b'\''s/wsproxy' ws://127.0.0.1:22022/client/bench-0`
 	if args := line.SSH("sftp", "127.0.0.1:22022"); !slices.Contains(args, want) {
 		t.Errorf("%q lacks %s", args, want)

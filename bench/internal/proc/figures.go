@@ -5,8 +5,10 @@ package proc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -117,17 +119,45 @@ func (p *Process) RSS() (int64, error) {
 	}
 	var sum int64
 	for _, s := range all {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.pid))
-		if err != nil {
-			continue // it has ended meanwhile
+		pss, err := Pss(s.pid)
+		if errors.Is(err, ErrEnded) {
+			continue
 		}
-		pss, err := field(text, "Pss:")
 		if err != nil {
 			return 0, err
 		}
-		sum += pss << 10
+		sum += pss
 	}
 	return sum, nil
+}
+
+// Pss is the resident memory of one process alone, in bytes, as RSS counts it.
+// The error is ErrEnded if there is none.
+func Pss(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, ErrEnded
+	}
+	pss, err := field(text, "Pss:")
+	return pss << 10, err
+}
+
+// Child finds a child of a process by the name of its program.
+func Child(parent int, name string) (pid int, err error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // of a thread that has ended, nothing
+		for _, word := range strings.Fields(string(text)) {
+			comm, _ := os.ReadFile("/proc/" + word + "/comm")
+			if strings.TrimSpace(string(comm)) == name {
+				return strconv.Atoi(word)
+			}
+		}
+	}
+	return 0, fmt.Errorf("process %d has no child %s: %w", parent, name, ErrEnded)
 }
 
 // Kernel is the memory that the kernel of this machine holds for itself, in

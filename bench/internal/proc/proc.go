@@ -104,6 +104,13 @@ func (p *Process) Stop() {
 	<-p.done
 }
 
+// Kill ends the process and its group as a crash would, and waits for the
+// process.
+func (p *Process) Kill() {
+	_ = syscall.Kill(-p.Pid(), syscall.SIGKILL)
+	<-p.done
+}
+
 // Ended reports whether the process has ended.
 func (p *Process) Ended() bool {
 	select {

@@ -190,3 +190,30 @@ func TestSettled(t *testing.T) {
 		t.Errorf("error %v, want its own", err)
 	}
 }
+
+// TestChild: the memory of a child alone, found by its name; and a process
+// that is killed is gone with its group.
+func TestChild(t *testing.T) {
+	p := begin(t, "sleep 600 & echo ready; wait")
+	pid, err := Child(p.Pid(), "sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := Pss(pid)
+	if err != nil || own <= 0 {
+		t.Errorf("memory %d, %v", own, err)
+	}
+	if all, err := p.RSS(); err != nil || all <= own {
+		t.Errorf("memory of both %d, %v, of one %d", all, err, own)
+	}
+	if _, err := Child(p.Pid(), "cat"); !errors.Is(err, ErrEnded) {
+		t.Errorf("a child that is none: %v", err)
+	}
+	p.Kill()
+	if !p.Ended() {
+		t.Error("it goes on")
+	}
+	if _, err := Pss(p.Pid()); !errors.Is(err, ErrEnded) {
+		t.Errorf("memory of what has ended: %v", err)
+	}
+}
