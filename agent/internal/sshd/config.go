@@ -81,7 +81,8 @@ func (s *Server) newSSH(hostKey ssh.Signer) *gssh.Server {
 }
 
 // serverConfig is the configuration of one connection. Host key, version and
-// handlers are added to it by the library.
+// handlers are added to it by the library, which holds its lock meanwhile:
+// nothing here may wait.
 func (s *Server) serverConfig(ctx gssh.Context) *ssh.ServerConfig {
 	c := ctx.Value(connKey).(*conn)
 	cfg := &ssh.ServerConfig{
@@ -111,9 +112,7 @@ func (s *Server) serverConfig(ctx gssh.Context) *ssh.ServerConfig {
 			}
 		},
 	}
-	// The client is looked at before the library starts with it.
-	o := offerFor(c.front.greet("SSH-2.0-"+version), s.hasAES)
-	cfg.KeyExchanges, cfg.Ciphers, cfg.MACs = o.kex, o.ciphers, o.macs
+	cfg.KeyExchanges, cfg.Ciphers, cfg.MACs = c.offer.kex, c.offer.ciphers, c.offer.macs
 	return cfg
 }
 

@@ -21,6 +21,8 @@ type conn struct {
 	// transport is what HandleConn was given.
 	transport net.Conn
 	server    *Server
+	// offer is what the client is offered, by what it can do.
+	offer offer
 	// info is written during the handshake, before loggedIn is set.
 	info UserInfo
 	// received counts reads that brought bytes.
@@ -73,6 +75,8 @@ func (s *Server) HandleConn(nc net.Conn) {
 			c.Close()
 		}
 	})
+	// The client is looked at before the library starts with it.
+	c.offer = offerFor(c.front.greet("SSH-2.0-"+version), s.hasAES)
 	s.ssh.HandleConn(c)
 	if !timer.Stop() {
 		<-expired

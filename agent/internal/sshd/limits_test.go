@@ -100,6 +100,30 @@ func TestPendingBound(t *testing.T) {
 	}
 }
 
+// Somebody who has connected and says nothing, or too little, keeps nobody
+// else waiting: others log in, work and leave.
+func TestSilentClients(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.LoginTimeout = time.Hour })
+	for _, said := range []string{"", "SSH-2.0-Slow", "SSH-2.0-Slow\r\n", "SSH-2.0-Slow\r\n\x00\x00"} {
+		silent, err := net.Dial("tcp", "127.0.0.1:"+b.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		if _, err := io.WriteString(silent, said); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(silent, make([]byte, 3)); err != nil { // it is being served
+			t.Fatal(err)
+		}
+		for range 2 {
+			if out, errs, code := run(t, b.ssh("echo here")); out != "here\n" || code != 0 {
+				t.Fatalf("after %q: %q, %q, exit code %d", said, out, errs, code)
+			}
+		}
+	}
+}
+
 // lastID is the number of the latest connection.
 func lastID(b *bench) string {
 	for _, line := range slices.Backward(b.events.all()) {
