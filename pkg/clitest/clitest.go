@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -81,4 +83,20 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("%v exited with %d, want %d", args[1:], got, want)
 	}
+}
+
+// ciVariables are those by which the agent knows a CI system.
+var ciVariables = []string{
+	"CI", "CIRCLECI", "CI_SYSTEM_NAME", "DRONE", "FORGEJO_ACTIONS", "GITEA_ACTIONS",
+	"GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "TF_BUILD",
+}
+
+// OutsideCI returns an environment without what tells of a CI system: there
+// the agent does not print a password where everybody could read it, and tests
+// have to end alike everywhere.
+func OutsideCI(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.Contains(ciVariables, name)
+	})
 }

@@ -70,6 +70,23 @@ func parse(opts options, args []string) (commandLine, error) {
 	return line, nil
 }
 
+// parseCut parses what is the program's own.
+func parseCut(p Program, opts options, args []string) (commandLine, error) {
+	if p.Cut == nil {
+		return parse(opts, args)
+	}
+	own, tail := p.Cut(args)
+	line, err := parse(opts, own)
+	line.tail, line.hasTail = append(line.tail, tail...), true
+	return line, err
+}
+
+// OnLine reports whether the command line itself sets the option, and not a
+// variable or nobody.
+func (in *Invocation) OnLine(name string) bool {
+	return slices.ContainsFunc(in.set, func(s setting) bool { return s.option.name() == name })
+}
+
 // looksLikeOption tells options from positional arguments: "-" is one of the
 // latter.
 func looksLikeOption(arg string) bool {

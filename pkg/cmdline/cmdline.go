@@ -49,6 +49,10 @@ type Program struct {
 	// first argument is the Name of one, that one is run in place of this
 	// program, under both names.
 	Commands []Program
+	// Cut, if not nil, takes out what is meant for another program before any
+	// option is looked for: own is parsed, and tail becomes Tail as it is. --help
+	// has no "[options]" in front of ArgsUsage then, since their place is Cut's.
+	Cut func(args []string) (own, tail []string)
 	// Run does the work. Its error decides the exit code: nil is 0, Usagef 2,
 	// Exit its own code, all others 1. ctx ends at SIGINT or SIGTERM.
 	Run func(ctx context.Context, in *Invocation) error
@@ -69,6 +73,9 @@ type Invocation struct {
 	// Stdin, Stdout and Stderr are the program's; it uses no others.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+
+	set    []setting         // those that the command line itself sets
+	onLine map[string]string // the variables of the options that the command line itself sets
 }
 
 // Run parses args, whose first element is the program's name as in os.Args,
@@ -91,14 +98,18 @@ func Run(ctx context.Context, p Program, args []string, stdin io.Reader, stdout,
 		}
 	}
 	opts := newOptions(p)
-	in := &Invocation{Stdin: stdin, Stdout: stdout, Stderr: stderr}
-	line, err := parse(opts, args[min(1, len(args)):])
+	in := &Invocation{Stdin: stdin, Stdout: stdout, Stderr: stderr, onLine: map[string]string{}}
+	line, err := parseCut(p, opts, args[min(1, len(args)):])
 	if err == nil {
 		switch line.ask {
 		case askHelp:
 			return report(p, stderr, emit(stdout, help(p, opts)))
 		case askVersion:
 			return report(p, stderr, emit(stdout, versionLine(p.Name)))
+		}
+		in.set = line.values
+		for _, set := range line.values {
+			in.onLine[set.option.name()] = strings.Join(set.option.env, ", ")
 		}
 		err = line.addEnvironment(opts, os.LookupEnv)
 	}

@@ -166,7 +166,7 @@ func TestUsageErrors(t *testing.T) {
 		{"value missing, alias", []string{"-e"}, "the option --expiry needs a value"},
 		{"bad duration", []string{"--expiry", "soon"}, `the value "soon" of the option --expiry is not a duration such as 30s, 10m or 1h30m`},
 		{"bad number", []string{"--count=2.5"}, `the value "2.5" of the option --count is not a whole number`},
-		{"bad bool", []string{"--keep=maybe"}, `the value "maybe" of the option --keep is not true or false`},
+		{"bad bool", []string{"--keep=maybe"}, `the value of the option --keep is not true or false`},
 		{"mistake before help", []string{"--nope", "--help"}, "unknown option --nope"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -220,7 +220,11 @@ func TestEnvironment(t *testing.T) {
 		t.Run("bad "+name, func(t *testing.T) {
 			t.Setenv("CONVERGE_SAMPLE_"+name, "abc")
 			r := try(t)
-			want := `sample: the value "abc" of the environment variable CONVERGE_SAMPLE_` + name + " is not " + kind + "; try 'sample --help'\n"
+			shown := `the value "abc" of`
+			if name == "KEEP" {
+				shown = "the value of"
+			}
+			want := "sample: " + shown + " the environment variable CONVERGE_SAMPLE_" + name + " is not " + kind + "; try 'sample --help'\n"
 			if r.code != ExitUsage || r.stderr != want || r.stdout != "" {
 				t.Errorf("exit code %d, stderr %q, want %q", r.code, r.stderr, want)
 			}

@@ -3,11 +3,10 @@ package cmdline
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/textproto"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -32,10 +31,12 @@ var refusedHeaders = map[string]bool{
 // refusedPrefix is the canonical form of Sec-WebSocket-.
 const refusedPrefix = "Sec-Websocket-"
 
-// ConnectFlags returns --ca, --insecure and --header, which ConnectOptions
-// reads.
+// ConnectFlags returns --ca, --insecure, --header and --token, which
+// ConnectOptions reads.
 func ConnectFlags(program string) []cli.Flag {
 	const category = "Connection options"
+	token := SecretFlag(program, "token", "`TOKEN` with which the server lets this program in")
+	token.Category = category
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name: "ca", Category: category,
@@ -53,6 +54,7 @@ func ConnectFlags(program string) []cli.Flag {
 				"@FILE reads such lines from a file, which keeps secrets out of the process list",
 			EnvVars: EnvVars(program, "header"),
 		},
+		token,
 	}
 }
 
@@ -60,7 +62,8 @@ func ConnectFlags(program string) []cli.Flag {
 // header is a usage error that gives its name, or its place where it has none,
 // but never its value; a file that cannot be read is a plain error. Refused
 // are the headers of the connection and of the websocket handshake: see
-// RFC 9110 §7.6.1; Host comes from the URL.
+// RFC 9110 §7.6.1; Host comes from the URL. --token becomes a bearer token (RFC
+// 6750 §2.1), which excludes an Authorization header.
 func ConnectOptions(in *Invocation) (transport.Options, error) {
 	header := http.Header{}
 	for i, value := range in.StringSlice("header") {
@@ -71,10 +74,22 @@ func ConnectOptions(in *Invocation) (transport.Options, error) {
 			err = addHeaderFile(header, file)
 		} else {
 			err = addHeader(header, place, value)
+			if name, _, _ := strings.Cut(value, ":"); err == nil && secretHeader(name) {
+				in.warnLiteral("header")
+			}
 		}
 		if err != nil {
 			return transport.Options{}, err
 		}
+	}
+	token, err := Secret(in, "token")
+	switch {
+	case err != nil:
+		return transport.Options{}, err
+	case token != "" && header.Get("Authorization") != "":
+		return transport.Options{}, Usagef("--token and a header Authorization exclude each other: give one of them")
+	case token != "":
+		header.Set("Authorization", "Bearer "+token)
 	}
 	return transport.Options{
 		CAFile:   in.String("ca"),
@@ -86,18 +101,12 @@ func ConnectOptions(in *Invocation) (transport.Options, error) {
 // addHeaderFile adds the "NAME: VALUE" lines of a file; blank lines and those
 // that begin with # do not count.
 func addHeaderFile(header http.Header, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("cannot read the header file: %w", err)
-	}
-	defer f.Close()
-	// A pipe is allowed (@<(command)), so the size is known only by reading.
-	text, err := io.ReadAll(io.LimitReader(f, MaxHeaderFile+1))
-	if err != nil {
-		return fmt.Errorf("cannot read the header file: %w", err)
-	}
-	if len(text) > MaxHeaderFile {
+	text, err := readBounded(path, MaxHeaderFile)
+	switch {
+	case errors.Is(err, errTooLarge):
 		return Usagef("the header file %s is larger than %d KiB", path, MaxHeaderFile>>10)
+	case err != nil:
+		return fmt.Errorf("cannot read the header file: %w", err)
 	}
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(nil, MaxHeaderFile+1)

@@ -175,7 +175,8 @@ func (opts options) find(name string) *option {
 }
 
 // check tries a value on a scratch set, so that a wrong one can be reported
-// with its source. The value is shown: options that parse hold no secrets.
+// with its source. The value is shown, but for switches, which need none:
+// options that parse hold no secrets.
 func (o *option) check(value, source string) error {
 	if o.kind == "" {
 		return nil
@@ -187,6 +188,9 @@ func (o *option) check(value, source string) error {
 		return fmt.Errorf("cannot prepare the option --%s: %w", o.name(), err)
 	}
 	if err := scratch.Set(o.name(), value); err != nil {
+		if o.boolean { // who gives it a value may take it for one with a secret
+			return Usagef("the value of %s is not %s", source, o.kind)
+		}
 		return Usagef("the value %q of %s is not %s", value, source, o.kind)
 	}
 	return nil

@@ -25,9 +25,13 @@ func help(p Program, opts options) string {
 		b.WriteString(" - " + p.Usage)
 	}
 	b.WriteString("\n\nUsage:\n")
+	before := " [options] "
+	if p.Cut != nil {
+		before = " "
+	}
 	for line := range strings.SplitSeq(strings.TrimSpace(p.ArgsUsage), "\n") {
 		fmt.Fprintf(&b, "%*s%s\n", helpIndent, "",
-			strings.TrimSpace(p.Name+" [options] "+strings.TrimSpace(line)))
+			strings.TrimSpace(p.Name+before+strings.TrimSpace(line)))
 	}
 	if text := strings.Trim(p.Description, "\n"); text != "" {
 		b.WriteString("\n" + text + "\n")
@@ -36,8 +40,8 @@ func help(p Program, opts options) string {
 		b.WriteString("\nCommands, each with its own --help:\n")
 		for _, c := range p.Commands {
 			left := c.Name
-			if c.ArgsUsage != "" {
-				left += " " + strings.TrimSpace(c.ArgsUsage)
+			if args := strings.TrimSpace(c.ArgsUsage); len(left)+1+len(args) <= helpColumn-2*helpIndent {
+				left += strings.TrimRight(" "+args, " ")
 			}
 			fmt.Fprintf(&b, "%*s%-*s%s\n", helpIndent, "", helpColumn-helpIndent, left, c.Usage)
 		}

@@ -91,7 +91,16 @@ func Join(a, b Peer, opts Options, done func(Stats)) *Session {
 // Shutdown ends the session because the server does: both ends get 1012 and
 // a second to go. It may be called more than once, and after the end.
 func (r *Session) Shutdown() {
-	r.because("server shutdown")
+	r.endAll("server shutdown", CloseServiceRestart, "the server is restarting")
+}
+
+// CloseWith ends the session with a close code and a reason, of which both ends
+// are told. They have a second to go.
+func (r *Session) CloseWith(code int, reason string) { r.endAll(reason, code, reason) }
+
+// endAll ends both sides, and the trial if there is one.
+func (r *Session) endAll(why string, code int, reason string) {
+	r.because(why)
 	r.mu.Lock()
 	r.shut = true
 	sides := []*side{r.a, r.b}
@@ -101,7 +110,8 @@ func (r *Session) Shutdown() {
 	r.mu.Unlock()
 	for _, s := range sides {
 		if s != nil {
-			s.restart()
+			s.within(closeWait)
+			_ = s.send.close(code, reason)
 		}
 	}
 }

@@ -78,6 +78,15 @@ func (p Pin) String() string {
 	return ""
 }
 
+// Key is the pinned key, if the pin is one and not the fingerprint of one.
+func (p Pin) Key() (ssh.PublicKey, bool) {
+	if p.kind != key {
+		return nil, false
+	}
+	k, err := ssh.NewPublicKey(ed25519.PublicKey(p.sum[:]))
+	return k, err == nil
+}
+
 // Matches reports whether k is the pinned key. A fingerprint is one of a key
 // of any type.
 func (p Pin) Matches(k ssh.PublicKey) bool {

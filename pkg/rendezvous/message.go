@@ -120,6 +120,8 @@ const (
 	RefusedDisplaced = "displaced"
 	// RefusedFull: the server takes no more agents for now.
 	RefusedFull = "full"
+	// RefusedAccess: the server's rules do not let the agent in, or no more.
+	RefusedAccess = "access"
 )
 
 // Refused ends the control connection.

@@ -19,6 +19,11 @@ const (
 	TokenHeader  = "Converge-Token"
 )
 
+// KeyHeader is the header of a registration's handshake in which an agent names
+// its run key, unpadded base64url of 32 bytes: where that stands for a
+// credential it is believed once the proof has come.
+const KeyHeader = "Converge-Key"
+
 // Server is a rendezvous server as its users address it.
 type Server struct {
 	// Secure is whether wss is spoken.

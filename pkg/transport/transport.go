@@ -149,13 +149,17 @@ func Refused(resp *http.Response) *RefusedError {
 	return refused
 }
 
-// Printable replaces what a terminal could take for a command: text that a
-// peer chose is shown to people only through it.
+// Printable replaces what a terminal could take for a command, and in the log
+// of a job the CI system: Azure Pipelines and GitHub obey ##vso[…] and ##[…]
+// wherever in a line they stand. Text that a peer chose is shown to people only
+// through it.
 func Printable(s string) string {
+	var before rune
 	return strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) || r == '#' && before == '#' {
+			r = '?'
 		}
+		before = r
 		return r
 	}, s)
 }

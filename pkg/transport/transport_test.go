@@ -184,6 +184,8 @@ func TestPrintable(t *testing.T) {
 		"\u009b31m":             "?31m",
 		"\xff\xfe":              "??",
 		"no\u00a0break\u2028":   "no?break?",
+		"##vso[task.x]##[y]###": "#?vso[task.x]#?[y]#?#", // of the CI system's
+		"# one #two":            "# one #two",
 		"":                      "",
 	} {
 		if got := Printable(in); got != want {
