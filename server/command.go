@@ -15,6 +15,7 @@ import (
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/server/internal/certs"
 	"example.com/converge/server/internal/front"
+	"example.com/converge/server/internal/gate"
 	"example.com/converge/server/internal/hub"
 	"example.com/converge/server/internal/ticket"
 	"example.com/converge/server/internal/web"
@@ -43,6 +44,7 @@ func program() cmdline.Program {
 		&cli.DurationFlag{Name: "drain", Usage: "when told to end, say not ready and refuse newcomers for this `TIME` before all connections are closed; give a load balancer some seconds"},
 	}
 	flags = append(flags, &cli.StringFlag{Name: "check", Usage: "check the server at `URL` (ws[s]://HOST) instead of serving: register, connect, say a word both ways"})
+	flags = append(flags, accessFlags()...)
 	flags = append(flags, cmdline.ConnectFlags("server")...) // for --check
 	return cmdline.Program{
 		Name:      "server",
@@ -66,6 +68,12 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if file := in.String("make-state-key"); file != "" {
 		return makeStateKey(file, in)
 	}
+	if in.String("make-token") != "" {
+		return makeToken(in)
+	}
+	if in.String("token") != "" {
+		return cmdline.Usagef("--token goes with --check: the file with the tokens to let in is --tokens FILE")
+	}
 	address := in.String("listen")
 	if err := checkAddress(address); err != nil {
 		return err
@@ -84,6 +92,9 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	log, err := cmdline.Logger(in)
 	if err != nil {
 		return err
+	}
+	if in.Bool("check-policy") {
+		return checkPolicy(in, log)
 	}
 	origins, err := web.NewOrigins(in.String("public-url"), in.StringSlice("trusted-proxy"))
 	if err != nil {
@@ -121,6 +132,15 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		tickets = ticket.New(secret, window)
 	}
 
+	allowed, err := front.ParseOrigins(in.StringSlice("allow-origin"))
+	if err != nil {
+		return cmdline.Usagef("--allow-origin: %v", err)
+	}
+	keeper, err := newDoorkeeper(in, origins, log)
+	if err != nil {
+		return err
+	}
+	defer keeper.close()
 	tuneMemory()
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -129,6 +149,7 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	budget := front.NewBudget(front.FileLimit())
 	joiner := hub.New(hub.Config{
 		KeepAlive: keepAlive,
+		PassOf:    gate.PassOf,
 		RemoteOf:  func(r *http.Request) string { return origins.ClientIP(r).String() },
 		Opened:    budget.Opened, Closed: budget.Closed,
 		Room:         budget.Room,
@@ -136,15 +157,17 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		Logger: log,
 	})
 	door := front.New(front.Config{
-		Endpoints: joiner, Pages: pages,
+		Endpoints: keeper.gate.To(joiner), Pages: pages, Origins: allowed,
 		HostOf: func(r *http.Request) string { return origins.Of(r).Host },
 		Prefix: prefix,
 		Budget: budget, TLS: tlsConfig, Logger: log,
 	})
 
 	log.Info("serving", "address", listener.Addr().String(), "tls", tlsConfig != nil, "state_key", tickets != nil, "version", cmdline.Version())
+	keeper.tell(log)
 	group, serving := errgroup.WithContext(ctx)
 	group.Go(func() error { return door.Serve(listener) })
+	group.Go(func() error { return keeper.run(serving) })
 	group.Go(func() error {
 		<-serving.Done()
 		door.Drain()

@@ -221,3 +221,27 @@ func FuzzPlain(f *testing.F) {
 		checkPlain(t, path)
 	})
 }
+
+// TestAllowedOrigins: pages that the operator names may connect, and no others.
+func TestAllowedOrigins(t *testing.T) {
+	origins, err := ParseOrigins([]string{"https://Pages.example.org", "http://pages.example.org:80", "https://pages.example.org:8443"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, addr := open(t, Config{Origins: origins})
+	for origin, want := range map[string]int{
+		"https://pages.example.org": 200, "HTTPS://PAGES.example.org": 200, "http://pages.example.org": 200, "https://pages.example.org:8443": 200,
+		"http://pages.example.org:8443": 403, "https://pages.example.org.evil.example": 403, "https://evil.example": 403,
+		"https://x@pages.example.org": 403, "https://pages.example.org/x": 403, "null": 403, "http://h": 200,
+	} {
+		resp, body := get(t, addr, "GET", "/client/job", "Origin: "+origin)
+		if resp.StatusCode != want || resp.Header.Get("Content-Security-Policy") == "" || resp.Header.Get("X-Frame-Options") != "DENY" {
+			t.Errorf("%s: %s %v %q, want %d", origin, resp.Status, resp.Header, body, want)
+		}
+	}
+	for _, bad := range []string{"", "*", "null", "pages.example.org", "https://", "https://a/", "https://a?b", "https://u@a", "ftp://a", "https://a b"} {
+		if _, err := ParseOrigins([]string{bad}); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}

@@ -22,6 +22,7 @@ type agent struct {
 	remote string
 	port   *frame.Port
 	gone   chan struct{} // closed when the agent does not hold its id any more
+	pass   Pass
 
 	protocols []string // set before it is registered
 
@@ -30,6 +31,7 @@ type agent struct {
 	step  sync.Mutex // serialises the steps of a registration
 	state state
 	intro *introduction // nil once registered
+	why   string        // it ended; step guards it
 
 	send sync.Mutex // serialises messages
 
@@ -58,7 +60,8 @@ type introduction struct {
 
 // ServeAgent answers /agent/ID: it takes the control connection over.
 func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, id string) {
-	if !h.admit(w, r) {
+	pass := h.passOf(r)
+	if !h.admit(w, r, pass) {
 		return
 	}
 	h.cfg.Opened()
@@ -66,6 +69,7 @@ func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, id string) {
 	if err != nil {
 		h.cfg.Closed()
 		h.wg.Done()
+		pass.Ended(End{Status: http.StatusBadRequest, Reason: err.Error()})
 		h.log.Warn("agent's handshake failed", "id", id, "err", err)
 		return
 	}
@@ -73,7 +77,7 @@ func (h *Hub) ServeAgent(w http.ResponseWriter, r *http.Request, id string) {
 	opts.MaxFrame = rendezvous.MaxMessage + 2
 	a := &agent{
 		hub: h, id: id, remote: h.cfg.RemoteOf(r), gone: make(chan struct{}),
-		port: frame.NewPort(peer, opts), intro: new(introduction),
+		port: frame.NewPort(peer, opts), intro: new(introduction), pass: pass,
 	}
 	a.step.Lock()
 	a.intro.late = time.AfterFunc(h.helloWait, a.late)
@@ -167,11 +171,14 @@ func (a *agent) Ended(err error) {
 	was := a.state
 	a.state = over
 	a.forgetIntro()
-	a.step.Unlock()
-	a.leave(false)
 	if errors.Is(err, io.EOF) {
 		err = errors.New("closed without a goodbye")
 	}
+	if a.why == "" {
+		a.why = err.Error()
+	}
+	a.step.Unlock()
+	a.leave(false)
 	switch was {
 	case registered:
 		a.log("agent gone", "err", err)
@@ -184,6 +191,10 @@ func (a *agent) Ended(err error) {
 func (a *agent) Closed() {
 	a.hub.untrack(a.port)
 	a.hub.cfg.Closed()
+	a.step.Lock()
+	why := a.why
+	a.step.Unlock()
+	a.pass.Ended(End{Reason: why})
 	a.hub.wg.Done()
 }
 
@@ -209,7 +220,7 @@ func (a *agent) malformed(err error) {
 	case wantsHello, wantsProof:
 		a.deny(rendezvous.RefusedMessage, a.expected(), err)
 	case registered:
-		a.state = over
+		a.state, a.why = over, err.Error()
 		a.log("agent gone", "err", err)
 		a.refuse(&rendezvous.Refused{Code: rendezvous.RefusedMessage, Text: err.Error()})
 	}
@@ -238,7 +249,7 @@ func (a *agent) deny(code, text string, cause error) {
 	if cause == nil {
 		cause = refused
 	}
-	a.state = over
+	a.state, a.why = over, cause.Error()
 	a.forgetIntro()
 	a.hub.log.Warn("agent refused", "id", a.id, "remote", a.remote, "code", code, "err", cause)
 	a.refuse(refused)
@@ -288,6 +299,10 @@ func (a *agent) prove(m rendezvous.Message) {
 		a.deny(rendezvous.RefusedProof, "the agent did not prove that it holds its key", nil)
 		return
 	}
+	if err := a.pass.Prove(key); err != nil {
+		a.deny(rendezvous.RefusedAccess, err.Error(), nil)
+		return
+	}
 	a.register(key)
 }
 
@@ -295,7 +310,7 @@ func (a *agent) prove(m rendezvous.Message) {
 func (a *agent) hear(m rendezvous.Message) {
 	switch {
 	case m.Bye != nil:
-		a.state = over
+		a.state, a.why = over, "goodbye: "+m.Bye.Text
 		a.log("agent gone", "err", fmt.Errorf("goodbye: %s", m.Bye.Text))
 		a.leave(true)
 		a.port.CloseWith(frame.CloseNormal, "")

@@ -22,21 +22,25 @@ type visitor struct {
 	protocol   string // agreed on with the agent, "" for none
 	start      time.Time
 	dialled    bool // the agent's connection was dialled back, not parked
+	pass       Pass
 
 	mu      sync.Mutex
 	session *frame.Session // nil until started
 	over    bool
+	revoked bool
 }
 
 // ServeClient answers /client/ID: it joins the client with a connection that
 // the agent has parked, or asks the agent to dial back.
 func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
-	if !h.admit(w, r) {
+	pass := h.passOf(r)
+	if !h.admit(w, r, pass) {
 		return
 	}
-	joined := false
+	joined, end := false, End{Status: http.StatusNotFound, Reason: "no such agent"}
 	defer func() {
 		if !joined { // otherwise the session's end does it
+			pass.Ended(end)
 			h.wg.Done()
 		}
 	}()
@@ -45,12 +49,13 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		text := fmt.Sprintf("no agent is registered as %q: check the id, or the job may have ended", id)
 		if until, kept := h.agents.Reserved(id); kept {
 			retryAfter(w)
+			end.Away, end.Reason = true, "the agent has lost its connection"
 			text = fmt.Sprintf("the agent %q has lost its connection and may come back until %s: try again in a moment", id, clock(until))
 		}
 		refuse(w, http.StatusNotFound, text)
 		return
 	}
-	v := &visitor{hub: h, id: id, remote: h.cfg.RemoteOf(r), number: h.count.Add(1)}
+	v := &visitor{hub: h, id: id, remote: h.cfg.RemoteOf(r), number: h.count.Add(1), pass: pass}
 	for _, p := range a.protocols {
 		if frame.Offered(r, p) {
 			v.protocol = p
@@ -65,6 +70,7 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		if data, status, err = h.call(r.Context(), a, v); err != nil {
 			h.log.Warn("client refused", "id", id, "client", v.number, "remote", v.remote, "status", status, "err", err)
 			refuse(w, status, err.Error())
+			end = End{Status: status, Reason: err.Error()}
 			return
 		}
 		v.dialled = true
@@ -73,6 +79,7 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 	client, err := frame.Accept(w, r, v.protocol)
 	if err != nil {
 		h.cfg.Closed()
+		end = End{Status: http.StatusBadRequest, Reason: err.Error()}
 		h.log.Warn("client's handshake failed", "id", id, "client", v.number, "remote", v.remote, "err", err)
 		switch {
 		case spare == nil:
@@ -85,6 +92,7 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	h.log.Info("client connected", "id", id, "client", v.number, "remote", v.remote, "parked", spare != nil)
 	v.start, joined = time.Now(), true
+	pass.Joined(v.number, v.revoke)
 	if spare == nil {
 		v.started(frame.Join(client, data, h.options(), v.done))
 	} else {
@@ -100,6 +108,9 @@ func (v *visitor) started(s *frame.Session) {
 		v.session = s
 		v.hub.track(s)
 	}
+	if v.revoked {
+		v.hub.later(func() { s.CloseWith(frame.ClosePolicy, "the credential is good no more") })
+	}
 }
 
 // done is called when the session has ended.
@@ -113,6 +124,7 @@ func (v *visitor) done(stats frame.Stats) {
 	v.hub.log.Info("client ended", "id", v.id, "client", v.number, "remote", v.remote,
 		"to_agent", stats.AToB, "to_client", stats.BToA,
 		"seconds", time.Since(v.start).Round(time.Millisecond).Seconds(), "end", stats.End)
+	v.pass.Ended(End{Reason: stats.End, ToAgent: stats.AToB, ToClient: stats.BToA})
 	v.hub.cfg.Closed()
 	if v.dialled {
 		v.hub.cfg.Closed()
@@ -176,9 +188,11 @@ func (h *Hub) take(number uint64, v *visit) bool {
 // ServeData answers /data: an agent's dial-back for one client, or the
 // connection that it has leave to park.
 func (h *Hub) ServeData(w http.ResponseWriter, r *http.Request) {
-	if !h.admit(w, r) {
+	pass, end := h.passOf(r), End{}
+	if !h.admit(w, r, pass) {
 		return
 	}
+	defer func() { pass.Ended(end) }()
 	parked := false
 	defer func() {
 		if !parked { // otherwise the connection's end does it
@@ -190,6 +204,7 @@ func (h *Hub) ServeData(w http.ResponseWriter, r *http.Request) {
 	v := h.visits[number]
 	h.vmu.Unlock()
 	if v == nil || subtle.ConstantTimeCompare([]byte(v.token), []byte(r.Header.Get(rendezvous.TokenHeader))) != 1 || !h.take(number, v) {
+		end = End{Status: http.StatusForbidden, Reason: "nobody waits for it"}
 		refuse(w, http.StatusForbidden, "nobody waits for this connection: the client may have given up")
 		return
 	}

@@ -55,6 +55,9 @@ type Config struct {
 	// Tickets makes and checks the tickets by which agents are known to later
 	// runs of the server and to others; nil gives none and believes none.
 	Tickets *ticket.Office
+	// PassOf returns the pass of a request that was let in; nil, as a function
+	// or as its result, is none.
+	PassOf func(*http.Request) Pass
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -210,15 +213,17 @@ func retryAfter(w http.ResponseWriter) { w.Header().Set("Retry-After", "1") }
 
 // admit does what all three endpoints begin with. If it returns true the
 // caller must call h.wg.Done.
-func (h *Hub) admit(w http.ResponseWriter, r *http.Request) bool {
+func (h *Hub) admit(w http.ResponseWriter, r *http.Request, pass Pass) bool {
 	if !frame.IsHandshake(r) {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
+		pass.Ended(End{Status: http.StatusUpgradeRequired, Reason: "no websocket"})
 		refuse(w, http.StatusUpgradeRequired, "this address speaks websocket only: see the server's home page for how to use it")
 		return false
 	}
 	if !h.enter() {
 		retryAfter(w)
+		pass.Ended(End{Status: http.StatusServiceUnavailable, Reason: errEnding.Error()})
 		refuse(w, http.StatusServiceUnavailable, errEnding.Error())
 		return false
 	}
