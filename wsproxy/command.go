@@ -15,6 +15,7 @@ import (
 	"example.com/converge/pkg/clientend"
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/pkg/resume"
+	"example.com/converge/pkg/transport"
 	"example.com/converge/wsproxy/internal/hangup"
 	"example.com/converge/wsproxy/internal/pipe"
 )
@@ -28,11 +29,12 @@ func program() cmdline.Program {
 		Name:      "wsproxy",
 		Usage:     "joins standard input and output to a websocket, as a ProxyCommand of ssh",
 		ArgsUsage: "ws[s]://HOST/client/ID",
-		Description: "For example:\n" +
+		Description: "wsproxy ssh \"URL#PIN\", as an agent prints it, does all at once. By hand:\n" +
 			"  ssh  -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost\n" +
 			"  sftp -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost",
-		Flags: slices.Concat(flags, clientend.Flags("wsproxy"), cmdline.ConnectFlags("wsproxy")),
-		Run:   run,
+		Flags:    slices.Concat(flags, clientend.Flags("wsproxy"), cmdline.ConnectFlags("wsproxy")),
+		Commands: slices.Concat(toolCommands(), []cmdline.Program{sshConfig(), keepPin(), byName()}),
+		Run:      run,
 	}
 }
 
@@ -45,17 +47,28 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return cmdline.Usagef("%v", err)
 	}
-	options, err := cmdline.ConnectOptions(in)
-	if err != nil {
-		return err
-	}
-	resumption, err := clientend.ReadFlags(in)
+	options, resumption, err := connecting(in)
 	if err != nil {
 		return err
 	}
 	if err := target.Use(options, resumption); err != nil {
 		return err
 	}
+	return join(ctx, in, target)
+}
+
+// connecting reads the options on how to connect.
+func connecting(in *cmdline.Invocation) (transport.Options, clientend.Resumption, error) {
+	options, err := cmdline.ConnectOptions(in)
+	if err != nil {
+		return options, clientend.Resumption{}, err
+	}
+	resumption, err := clientend.ReadFlags(in)
+	return options, resumption, err
+}
+
+// join connects and moves bytes until one end has ended.
+func join(ctx context.Context, in *cmdline.Invocation, target *clientend.Target) error {
 	// ssh ends its ProxyCommand by SIGHUP. Under nohup that is ignored, and
 	// stays so: the terminal's end is not to end the session.
 	if !signal.Ignored(syscall.SIGHUP) {
