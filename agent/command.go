@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -33,8 +32,6 @@ func program() cmdline.Program {
 		&cli.StringFlag{Name: "id", Usage: "`ID` to register as, where the URL has none; a random one by default"},
 		&cli.StringFlag{Name: "id-conflict", Value: "new", Usage: "`RULE` for an id that is taken: new takes another one, fail ends the agent"},
 		&cli.StringFlag{Name: "user", Value: "abc", Usage: "log-in `NAME`"},
-		&cli.StringSliceFlag{Name: "authorized-keys", Usage: "`FILE` of keys that may log in, re-read when it changes"},
-		&cli.StringSliceFlag{Name: "authorized-key", Usage: "a public `KEY` that may log in, such as 'ssh-ed25519 AAAA…'"},
 		&cli.StringFlag{Name: "host-key", Usage: "private key `FILE` of the SSH server; a fresh key by default"},
 		&cli.StringFlag{Name: "shell", Usage: "`PROGRAM` to run as a shell; $SHELL by default"},
 		&cli.StringSliceFlag{Name: "accept-env", Usage: "`NAME` or pattern of environment variables that a client may set"},
@@ -60,19 +57,22 @@ func program() cmdline.Program {
 		&cli.DurationFlag{Name: "keepalive", Value: 20 * time.Second, Usage: "mean `INTERVAL` of pings; a peer silent for three is gone"},
 		&cli.DurationFlag{Name: "resume-window", Value: resume.DefaultWindow, Usage: "`DURATION` for which a session waits for a client whose connection was lost; 0 ends it with the connection"},
 		&cli.StringFlag{Name: "resume-buffer", Value: "4MiB", Usage: "`SIZE` of what each direction of such a session may hold, 64KiB to 64MiB"},
+		&cli.StringFlag{Name: "print", Value: string(announce.Lines), Usage: "`HOW` to print the way in: lines, all (other ways too), or json (an object on a line of standard output)"},
 		&cli.StringFlag{Name: "wsproxy", Value: "wsproxy", Usage: "how the printed lines call wsproxy: a name or `PATH`"},
 		&cli.StringSliceFlag{Name: "ssh-option", Usage: "further ssh `OPTION` for the printed lines, such as -oIdentitiesOnly=yes"},
 	}
+	flags = append(flags, accessFlags()...)
 	flags = append(flags, wrapFlags()...)
 	flags = append(flags, cmdline.ConnectFlags("agent")...)
+	flags = append(flags, oidcFlags()...)
 	return cmdline.Program{
 		Name:      "agent",
 		Usage:     "lets people into this job over SSH, through a rendezvous server",
 		ArgsUsage: "ws[s]://HOST/agent/ID\nws[s]://HOST\nws[s]://HOST/agent/ID -- COMMAND [ARG...]",
-		Description: "It calls out to the server, prints the ssh and sftp lines to paste, and ends when the\n" +
-			"last user has logged out or nobody needs it any more. Without any authorized key it makes\n" +
-			"a random password for this run and prints it. With a COMMAND it runs that, opens the\n" +
-			"session only if it fails, and ends with its exit code.",
+		Description: "It calls out to the server, prints the lines to paste for ssh, and ends when the\n" +
+			"last user has logged out or nobody needs it any more. Where nobody is named who may log\n" +
+			"in it makes a random password for this run and prints it. With a COMMAND it runs that,\n" +
+			"opens the session only if it fails, and ends with its exit code.",
 		Flags:    append(flags, cmdline.LogFlags("agent")...),
 		Commands: localCommands(),
 		Run:      run,
@@ -117,10 +117,14 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if !userName.MatchString(in.String("user")) {
 		return cmdline.Usagef("--user is %q: a log-in name is 1 to 32 letters, digits and . _ -", in.String("user"))
 	}
+	printed := announce.Print(in.String("print"))
+	if printed != announce.Lines && printed != announce.All && printed != announce.JSON {
+		return cmdline.Usagef("--print is %q: it must be lines, all or json", printed)
+	}
 	wsproxy, sshOptions := in.String("wsproxy"), in.StringSlice("ssh-option")
 	for _, text := range append([]string{wsproxy}, sshOptions...) {
 		if text == "" || text != transport.Printable(text) {
-			return cmdline.Usagef("--wsproxy and --ssh-option must not be empty, nor hold control characters: they become part of a line to paste")
+			return cmdline.Usagef("--wsproxy and --ssh-option must not be empty, nor hold control characters or two # in a row: they become part of a line to paste")
 		}
 	}
 	for _, pattern := range in.StringSlice("accept-env") {
@@ -128,9 +132,8 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 			return cmdline.Usagef("--accept-env is %q: give the name of a variable, with * for any letters", pattern)
 		}
 	}
-	files, literals := in.StringSlice("authorized-keys"), in.StringSlice("authorized-key")
-	if _, err := keys.NewSet(nil, literals, nil); err != nil {
-		return cmdline.Usagef("--authorized-key: %v; a file of keys is for --authorized-keys", err)
+	if err := checkAccess(in); err != nil {
+		return err
 	}
 	timing, exitCode, err := timings(in)
 	if err != nil {
@@ -148,6 +151,10 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return err
 	}
+	credential, err := oidcSource(in, options.Header)
+	if err != nil {
+		return err
+	}
 	tr, err := options.Transport(server.String())
 	if err != nil {
 		return err
@@ -159,16 +166,9 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if warning := keys.Exposed(in.String("host-key")); warning != "" {
 		log.Warn(warning)
 	}
-	allowed, err := keys.NewSet(files, literals, log)
+	who, err := readAccess(in, options.CAFile, log)
 	if err != nil {
 		return err
-	}
-	password := ""
-	switch {
-	case len(files)+len(literals) == 0:
-		password = newPassword()
-	case allowed.Empty(): // a password in place of keys that were asked for would open another door
-		return errors.New("no key of --authorized-key is accepted: give one that is, or leave the option out for a password")
 	}
 	dir, err := os.Getwd()
 	if err != nil {
@@ -183,12 +183,12 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	cfg := session.Config{
 		Link: link.Config{
 			Server: server, ID: id, KeepID: conflict == "fail",
-			Transport: tr, Header: options.Header,
+			Transport: tr, Header: options.Header, Credential: credential,
 			Patience: in.Duration("connect-timeout"), KeepAlive: in.Duration("keepalive"),
 			Software: "agent " + cmdline.Version(),
 		},
 		SSH: sshd.Config{
-			User: in.String("user"), HostKey: hostKey, Keys: allowed, Password: password,
+			User: in.String("user"), HostKey: hostKey, Keys: who.keys, Password: who.password,
 			Shell: in.String("shell"), Dir: dir, AcceptEnv: in.StringSlice("accept-env"),
 			NoForwarding: refusedForwarding(in), NoSFTP: in.Bool("no-sftp"),
 			ReadOnlySFTP: in.Bool("read-only-sftp"), ForceCommand: in.String("force-command"),
@@ -196,20 +196,23 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		},
 		Resume: resumption,
 		Access: announce.Access{
-			Server: server, User: in.String("user"), HostKey: hostKey.PublicKey(), Password: password,
+			Server: server, User: in.String("user"), HostKey: hostKey.PublicKey(), Password: who.password,
 			Wsproxy: wsproxy, Options: sshOptions, Window: resumption.Window,
 		},
 		Expiry: timing, TimeoutExitCode: exitCode, NoWall: in.Bool("no-wall"),
-		AgentDir: in.String("agentdir"), Out: in.Stdout, Logger: log,
+		AgentDir: in.String("agentdir"), Out: in.Stdout, Print: printed, Object: in.Stdout, Logger: log,
+	}
+	if printed == announce.JSON { // standard output is for the program that reads it
+		cfg.Out = in.Stderr
 	}
 	// Signals are the command's, and after one the session ends within seconds: a
 	// second one would only lose the command's status or leave processes behind.
 	cmdline.EndInPeace(ctx)
 	if in.HasTail {
-		return wrap(ctx, in, cfg)
+		return wrap(ctx, in, cfg, who.run)
 	}
 	defer dropIgnored()()
-	code, err := session.Run(ctx, cfg)
+	code, err := who.run(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -5,16 +5,22 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -66,7 +72,7 @@ func prepare(t *testing.T) *process {
 func (p *process) run(env []string, program string, args ...string) {
 	p.t.Helper()
 	cmd := exec.Command(program, args...)
-	cmd.Env = append(os.Environ(), append(env, "GORACE="+clitest.RaceOptions,
+	cmd.Env = append(clitest.OutsideCI(os.Environ()), append(env, "GORACE="+clitest.RaceOptions,
 		"TMPDIR="+p.tmp, "HOME="+p.t.TempDir(), "SHELL=/bin/sh")...)
 	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
 	p.start(cmd)
@@ -191,14 +197,13 @@ func TestAnnouncement(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			p := start(t, "--timeout-exit-code", "7", "--wsproxy", "/opt/wsproxy", "--ssh-option=-oIdentitiesOnly=yes")
-			text := p.prints(`^\nThis job can be entered\. Its id is team/job\n\n  (ssh .*)\n\n  (sftp .*)\n\n  host key: SHA256:\S{43} \(ed25519\)\n\n$`)
-			want := regexp.MustCompile(fmt.Sprintf(`^(ssh|sftp) -oIdentitiesOnly=yes -oServerAliveInterval=10 -oServerAliveCountMax=36 -oProxyCommand="/opt/wsproxy '%s#[A-Za-z0-9_-]{43}'" -oKnownHostsCommand="/bin/echo %%H ssh-ed25519 `,
-				regexp.QuoteMeta(p.server.Address.ClientURL("team/job"))))
-			for i, program := range []string{"ssh", "sftp"} {
-				if line := text[i+1]; !strings.HasPrefix(line, program+" ") || !want.MatchString(line) || !strings.HasSuffix(line, " abc@localhost") {
-					t.Errorf("%q", line)
-				}
-			}
+			url := regexp.QuoteMeta(p.server.Address.ClientURL("team/job")) + `#[A-Za-z0-9_-]{43}`
+			p.prints(`^\nThis job can be entered\. Its id is team/job\n\n` +
+				`  /opt/wsproxy ssh -oIdentitiesOnly=yes "` + url + `"\n\n` +
+				`With stock ssh .*:\n\n` +
+				`  ssh -oIdentitiesOnly=yes -oServerAliveInterval=10 -oServerAliveCountMax=36 -oProxyCommand="/opt/wsproxy '` + url + `'" -oKnownHostsCommand="/bin/echo %H ssh-ed25519 .* abc@localhost\n\n` +
+				`For files write sftp .*\n\n  host key: SHA256:\S{43} \(ed25519\)\n\n` +
+				`converge: waiting for somebody to log in, for 10 min more \(until \d\d:\d\d:\d\d .*\)\n$`)
 			p.signal(sig)
 			p.exits(0)
 			if !strings.HasSuffix(p.stdout.String(), signalled) {
@@ -206,6 +211,80 @@ func TestAnnouncement(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPrintJSON: a program reads one object from stdout, and the log is on stderr;
+// with a command, whose stdout it is, both are there.
+func TestPrintJSON(t *testing.T) {
+	for _, command := range [][]string{nil, {"--", "sh", "-c", "echo of the command; exit 3"}} {
+		p := prepare(t)
+		p.run(nil, "agent", slices.Concat([]string{"--print=json", "--password", "--authorized-key", p.key, "--first-connect-timeout", "1h", p.server.Address.AgentURL("team/job")}, command)...)
+		var err error
+		if p.control, err = p.server.Registered(p.context()); err != nil {
+			t.Fatalf("%v; it said %q", err, &p.stderr)
+		}
+		p.listen()
+		waits := `converge: waiting for somebody to log in, for 1 h more \(until .*\)\n`
+		if _, err := p.stderr.Wait(p.context(), waits); err != nil {
+			t.Fatal(err)
+		}
+		var object struct {
+			ID        string    `json:"id"`
+			ClientURL string    `json:"client_url"`
+			SSH       string    `json:"ssh"`
+			SSHStock  string    `json:"ssh_stock"`
+			SFTP      string    `json:"sftp"`
+			HostKey   string    `json:"host_key"`
+			User      string    `json:"user"`
+			Password  string    `json:"password"`
+			Expires   time.Time `json:"expires"`
+		}
+		where := &p.stdout
+		if command != nil {
+			where = &p.stderr
+		}
+		found, err := where.Wait(p.context(), `(?m)^\{.*\}\n`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := found[0]
+		decoder := json.NewDecoder(strings.NewReader(text))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&object); err != nil || decoder.More() {
+			t.Fatalf("%v in %q", err, text)
+		}
+		url := p.server.Address.ClientURL("team/job") + "#"
+		if object.ID != "team/job" || !strings.HasPrefix(object.ClientURL, url) || object.SSH != `wsproxy ssh "`+object.ClientURL+`"` ||
+			!strings.HasPrefix(object.SSHStock, "ssh -o") || object.SFTP != `wsproxy sftp "`+object.ClientURL+`"` ||
+			!strings.HasPrefix(object.HostKey, "ssh-ed25519 ") || object.User != "abc" ||
+			!object.Expires.After(time.Now().Add(30*time.Minute)) || object.Expires.After(time.Now().Add(time.Hour)) {
+			t.Errorf("%+v", object)
+		}
+		if got := p.login(ssh.Password(object.Password), "echo here"); got != "here\n" {
+			t.Errorf("%q", got)
+		}
+		p.signal(syscall.SIGTERM)
+		if command == nil {
+			p.exits(0)
+		} else {
+			p.exits(3)
+			text = "of the command\n"
+		}
+		if p.stdout.String() != text {
+			t.Errorf("it printed %q", &p.stdout)
+		}
+		if said := p.stderr.String(); strings.Contains(said, "can be entered") || !strings.Contains(said, "abc logged in from ") {
+			t.Errorf("it said %q", said)
+		}
+	}
+}
+
+// TestPrintAll has every way in.
+func TestPrintAll(t *testing.T) {
+	p := start(t, "--print", "all")
+	p.prints(`(?s)\n  wsproxy ssh "ws.*\n  ssh -o.*\n  wsproxy sftp "ws.*\n  sftp -o.*\n  f=wsproxy-.*SHA256SUMS.*\n  tcptows 10000 "ws.*\n  ssh -o.* -p 10000 .* abc@localhost\n`)
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
 }
 
 // TestHangUpIgnored is nohup.
@@ -257,7 +336,7 @@ func TestPassword(t *testing.T) {
 	if got := p.control.Header.Get("Authorization"); got != "Bearer by-file" || p.control.ID != "by-env" {
 		t.Errorf("it came as %s with %q", p.control.ID, got)
 	}
-	password := p.prints(`\n  password: ([a-z2-7]{5}(?:-[a-z2-7]{5}){3})\n  host key`)[1]
+	password := p.prints(`"\n\n  password: ([a-z2-7]{5}(?:-[a-z2-7]{5}){3})\n\nWith stock ssh`)[1]
 	env := p.login(ssh.Password(password), "env")
 	if strings.Contains(env, "CONVERGE_AGENT_") || strings.Contains(env, password) || !strings.Contains(env, "OF_THE_JOB=1\n") {
 		t.Errorf("the user's environment is %q", env)
@@ -275,6 +354,54 @@ func TestPassword(t *testing.T) {
 	}
 	if strings.Count(p.stdout.String(), password) != 1 || strings.Contains(p.stdout.String(), "by-file") {
 		t.Errorf("it printed %q", &p.stdout)
+	}
+}
+
+// TestForgeKeys lets in who has a key at a forge, and nobody before the job's
+// command has failed asks the forge.
+func TestForgeKeys(t *testing.T) {
+	p := prepare(t)
+	var asked atomic.Int32
+	answer := forgeOf(p.key)
+	forge := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		answer(w, r)
+	}))
+	defer forge.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: forge.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const token = "s3cret"
+	env := []string{
+		"GITLAB_CI=true", "CI_PIPELINE_SOURCE=push", "CI_SERVER_URL=" + forge.URL, "GITLAB_USER_LOGIN=alice",
+		"CI_PROJECT_VISIBILITY=public", "CONVERGE_AGENT_GITLAB_TOKEN=" + token,
+	}
+	args := []string{"--ca", ca, "--actor", "--gitlab-group", "acme", p.server.Address.String(), "--"}
+	p.run(env, "agent", append(args, "true")...)
+	p.exits(0)
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the forge was asked %d times although the command succeeded", n)
+	}
+	p.run(env, "agent", append(args, "false")...)
+	var err error
+	if p.control, err = p.server.Registered(p.context()); err != nil {
+		t.Fatalf("%v; it said %q", err, &p.stderr)
+	}
+	p.listen()
+	if got := p.login(ssh.PublicKeys(p.user), "env"); strings.Contains(got, token) || !strings.Contains(got, "GITLAB_CI=true\n") {
+		t.Errorf("the environment is %q", got)
+	}
+	p.signal(syscall.SIGTERM)
+	p.exits(1)
+	said := p.stderr.String()
+	for _, want := range []string{`msg="keys fetched" source="the GitLab group acme at ` + forge.URL, `of="alice at 127.0.0.1:`} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it said %q, and not %q", said, want)
+		}
+	}
+	if strings.Contains(said, token) || strings.Contains(said, "password") {
+		t.Errorf("it said %q", said)
 	}
 }
 
@@ -321,7 +448,7 @@ func TestOutputsBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("agent", "--log-level=debug", "--grace=0", "--authorized-key", p.key, p.server.Address.String())
-	cmd.Env = append(os.Environ(), "GORACE="+clitest.RaceOptions, "TMPDIR="+p.tmp)
+	cmd.Env = append(clitest.OutsideCI(os.Environ()), "GORACE="+clitest.RaceOptions, "TMPDIR="+p.tmp)
 	cmd.Stdout, cmd.Stderr = w, w
 	p.start(cmd)
 	if err := w.Close(); err != nil {

@@ -4,7 +4,10 @@ import (
 	"crypto/ed25519"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +24,10 @@ import (
 // registered. Each script has a server at $WS and a TLS one at $WSS, with its
 // certificate in ca.pem, and in $NOBODY an address where nobody listens. The
 // servers refuse everybody, for good, and quote path and X-Test of the
-// handshake. $KEY is a public key, and host_key a private one.
+// handshake. $KEY is a public key, and host_key a private one. At $FORGE the
+// users alice and bob have that key and nokeys has none; a token "s3cret" sees
+// that alice is in the group acme and in the team acme/ops. Its certificate is
+// in ca.pem too.
 func TestScripts(t *testing.T) {
 	clitest.Run(t, func(env *testscript.Env) error {
 		plain, secure := servertest.New(), servertest.NewTLS()
@@ -44,10 +50,14 @@ func TestScripts(t *testing.T) {
 			return err
 		}
 		line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
+		forge := httptest.NewTLSServer(forgeOf(line))
+		forge.Config.ErrorLog = log.New(io.Discard, "", 0) // who does not trust it says so
+		env.Defer(forge.Close)
 		env.Vars = append(env.Vars, "WS="+plain.Address.String(), "WSS="+secure.Address.String(),
-			"NOTLS=wss://"+plain.Address.Host, "NOBODY=127.0.0.1:1", "KEY="+line)
+			"NOTLS=wss://"+plain.Address.Host, "NOBODY=127.0.0.1:1", "KEY="+line, "FORGE="+forge.URL)
 		for name, text := range map[string][]byte{
-			"ca.pem":   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}),
+			"ca.pem": append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}),
+				pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: forge.Certificate().Raw})...),
 			"host_key": pem.EncodeToMemory(block),
 			"keys":     []byte(line + "\n"),
 		} {
@@ -57,4 +67,35 @@ func TestScripts(t *testing.T) {
 		}
 		return nil
 	}, nil)
+}
+
+// forgeOf is a forge of any kind.
+func forgeOf(key string) http.HandlerFunc {
+	const token = "s3cret"
+	pages := map[string]string{
+		"/alice.keys": key, "/~alice.keys": key, "/bob.keys": key, "/nokeys.keys": "",
+		"/api/v3/users/alice/keys": `[{"key":"` + key + `"}]`,
+		"/api/v4/users/alice/keys": `[{"key":"` + key + `"}]`,
+		"/api/v1/users/alice/keys": `[{"key":"` + key + `"}]`,
+
+		"/api/v3/orgs/acme/teams/ops/members": `[{"login":"alice","type":"User"}]`,
+		"/api/v4/groups/acme/members/all":     `[{"username":"alice","state":"active","access_level":40}]`,
+		"/api/v1/orgs/acme/members":           `[{"login":"alice"}]`,
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		text, ok := pages[r.URL.Path]
+		api := strings.HasPrefix(r.URL.Path, "/api/")
+		switch auth := r.Header.Get("Authorization"); {
+		case !ok:
+			http.NotFound(w, r)
+			return
+		case api && auth != "Bearer "+token && auth != "token "+token:
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		case r.URL.Query().Get("page") > "1":
+			text = "[]"
+		}
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, text)
+	}
 }

@@ -42,13 +42,16 @@ func checkWrap(in *cmdline.Invocation) error {
 	return nil
 }
 
+// opener opens a session and returns when it is over, as session.Run.
+type opener func(context.Context, session.Config) (int, error)
+
 // wrap runs the command, opens the session where that is asked for, and ends with
 // the command's own status whatever becomes of the session.
 //
 // What the agent itself has to say goes to standard error: standard output is the
 // command's.
-func wrap(ctx context.Context, in *cmdline.Invocation, cfg session.Config) error {
-	cfg.Out = in.Stderr
+func wrap(ctx context.Context, in *cmdline.Invocation, cfg session.Config, open opener) error {
+	cfg.Out, cfg.Object = in.Stderr, in.Stderr
 	command := job.Command{
 		Args: in.Tail, Env: session.JobEnv(os.Environ()),
 		Stdin: in.Stdin, Stdout: in.Stdout, Stderr: in.Stderr,
@@ -56,18 +59,18 @@ func wrap(ctx context.Context, in *cmdline.Invocation, cfg session.Config) error
 	always := in.Bool("always")
 	var result job.Result
 	var failed error
-	open := false
+	wanted := false
 	if in.Bool("background") {
-		result, open = beside(ctx, cfg, command, always)
+		result, wanted = beside(ctx, cfg, open, command, always)
 	} else {
 		result = job.Run(command)
-		open = always || result.Code != 0
+		wanted = always || result.Code != 0
 		defer dropIgnored()() // not before: the command inherits what the agent did
 	}
 	// After a signal from the CI system nobody waits for an engineer.
-	if open && ctx.Err() == nil {
+	if wanted && ctx.Err() == nil {
 		fmt.Fprintf(in.Stderr, "converge: the command %s; opening a session\n", result)
-		if _, failed = session.Run(ctx, cfg); failed == nil {
+		if _, failed = open(ctx, cfg); failed == nil {
 			fmt.Fprintf(in.Stderr, "converge: going on with the command's exit code, %d\n", result.Code)
 		}
 	} else if result.Err != nil {
@@ -80,14 +83,14 @@ func wrap(ctx context.Context, in *cmdline.Invocation, cfg session.Config) error
 }
 
 // beside runs the command and a session next to each other, until both are over.
-// open asks for another session, where the first was over before the command.
-func beside(ctx context.Context, cfg session.Config, command job.Command, always bool) (result job.Result, open bool) {
+// again asks for another session, where the first was over before the command.
+func beside(ctx context.Context, cfg session.Config, open opener, command job.Command, always bool) (result job.Result, again bool) {
 	end := make(chan session.JobEnd, 1)
 	cfg.Job = end
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		if _, err := session.Run(ctx, cfg); err != nil {
+		if _, err := open(ctx, cfg); err != nil {
 			// Said now: the command may run for hours yet.
 			cfg.Logger.Warn("the session beside the command could not go on", "err", err)
 		}

@@ -99,23 +99,6 @@ func TestURLOfOtherKeys(t *testing.T) {
 	}
 }
 
-func TestText(t *testing.T) {
-	a := fixed(t)
-	line := beforeProxy + `"wsproxy 'ws://relay.example:8080/client/team/job-1#` + hostPin + `'"` + afterProxy
-	const fingerprint = "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ (ed25519)"
-	head := "\nThis job can be entered. Its id is team/job-1\n\n  ssh" + line + "\n\n  sftp" + line + "\n\n"
-	if got, want := a.Text(), head+"  host key: "+a.Fingerprint()+"\n\n"; got != want {
-		t.Errorf("with keys:\n got %s\nwant %s", got, want)
-	}
-	a.Password = "abcde-fghij"
-	if got, want := a.Text(), head+"  password: abcde-fghij\n  host key: "+a.Fingerprint()+"\n\n"; got != want {
-		t.Errorf("with a password:\n got %s\nwant %s", got, want)
-	}
-	if got := a.Fingerprint(); got != fingerprint {
-		t.Errorf("the fingerprint is %s, want %s", got, fingerprint)
-	}
-}
-
 func TestFingerprintNamesTheKind(t *testing.T) {
 	for kind, want := range map[string]string{
 		ssh.KeyAlgoED25519:  " (ed25519)",

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/converge/pkg/shellword"
 )
 
 // patience is for what takes milliseconds on an idle machine.
@@ -119,7 +121,7 @@ func TestPasted(t *testing.T) {
 				got := recorded(t, calls)
 				want := slices.Concat([]string{filepath.Join(fake, program)}, a.Options, []string{
 					"-oServerAliveInterval=10", "-oServerAliveCountMax=36",
-					"-oProxyCommand=" + percent(pathWord(wsproxy)+" 'ws://[::1]:80/client/a~b#"+hostPin+"'"),
+					"-oProxyCommand=" + shellword.Percent(shellword.ProxyPath(wsproxy)+" 'ws://[::1]:80/client/a~b#"+hostPin+"'"),
 					"-oKnownHostsCommand=/bin/echo %H " + hostKey,
 					"-oStrictHostKeyChecking=yes", "-oUserKnownHostsFile=none", "-oGlobalKnownHostsFile=none", "-oControlPath=none",
 					"abc@localhost",
@@ -243,5 +245,32 @@ func TestHoldCommand(t *testing.T) {
 		if err := os.Remove(hold); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestShortPasted pastes the short line, with wsproxy in odd places.
+func TestShortPasted(t *testing.T) {
+	for shell := range shells {
+		t.Run(shell, func(t *testing.T) {
+			home := t.TempDir()
+			calls := filepath.Join(home, "calls")
+			a := fixed(t)
+			a.Server.Host, a.ID, a.User = "[::1]:80", "a~b", "bob"
+			for _, name := range odd {
+				path := filepath.Join(home, "dir of "+name, name)
+				install(t, path, recorder)
+				for _, wsproxy := range []string{path, "~" + strings.TrimPrefix(path, home)} {
+					a.Wsproxy, a.Options = wsproxy, odd[:8]
+					out, err := run(t, shell, a.Short(), home, recordVar+"="+calls)
+					if err != nil {
+						t.Fatalf("%s: %v\n%s", a.Short(), err, out)
+					}
+					want := slices.Concat([]string{path, "ssh"}, a.Options, []string{"-oUser=bob", "ws://[::1]:80/client/a~b#" + hostPin})
+					if got := recorded(t, calls); len(got) != 1 || !slices.Equal(got[0], want) {
+						t.Errorf("%s\n calls %q\n  want %q", a.Short(), got, want)
+					}
+				}
+			}
+		})
 	}
 }

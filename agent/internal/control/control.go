@@ -31,8 +31,9 @@ import (
 
 // Limits of what either side takes from the other.
 const (
-	// maxMessage is the length of a message in bytes.
-	maxMessage = 64 << 10
+	// maxMessage is the length of a message in bytes: the status of as many users
+	// as an agent takes, with whose keys they have.
+	maxMessage = 512 << 10
 	// maxConnections is how many clients are served at once; others wait.
 	maxConnections = 8
 	// patience bounds a whole conversation on either side.
@@ -126,6 +127,8 @@ type User struct {
 	Since  time.Time `json:"since"`
 	// Key is the fingerprint of the key that logged in, "" after a password.
 	Key string `json:"key,omitempty"`
+	// Owner tells whose the key is, where that is known.
+	Owner string `json:"owner,omitempty"`
 	// Present is false for a connection that has had nothing open for a while.
 	Present bool `json:"present"`
 	// Away is true while its connection is lost.

@@ -174,7 +174,7 @@ func TestMalformed(t *testing.T) {
 	}
 	for _, message := range []string{
 		string(frame(`{`)), string(frame(``)), string(frame(`{"op":"hold"} x`)), string(frame(`{"op":"hold","more":1}`)),
-		string(frame(`{"op":1}`)), "\xff\xff\xff\xff", "\x00\x01\x00\x01{}", // a byte too many
+		string(frame(`{"op":1}`)), "\xff\xff\xff\xff", string(binary.BigEndian.AppendUint32(nil, maxMessage+1)) + "{}", // a byte too many
 	} {
 		if r, err := raw(t, address, []byte(message)); err != nil || !strings.Contains(r.Error, "malformed message") {
 			t.Errorf("%.20q: %+v, %v", message, r, err)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -36,6 +37,26 @@ func TestSetSources(t *testing.T) {
 	}
 	if s.Empty() {
 		t.Error("empty")
+	}
+}
+
+// TestSetOwner: what stands behind a key tells whose it is, as somebody wrote it.
+func TestSetOwner(t *testing.T) {
+	_, commented := newKey(t)
+	_, bare := newKey(t)
+	_, literal := newKey(t)
+	s, err := NewSet([]string{write(t, line(bare)+"\n"+line(commented)+" alice\x1b[2J ##vso[x] \"laptop\" "+strings.Repeat("x", 300)+"\n"+line(commented)+" later\n")},
+		[]string{line(literal) + " bob@office"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		key  ssh.PublicKey
+		want string
+	}{{commented, `^key "alice\?\[2J #\?vso\[x\] \\"laptop\\" x{100,200}…"$`}, {bare, `^$`}, {literal, `^key "bob@office"$`}} {
+		if grant, ok := s.Grant("abc", test.key); !ok || !regexp.MustCompile(test.want).MatchString(grant.Owner) {
+			t.Errorf("%v, %q, want %s", ok, grant.Owner, test.want)
+		}
 	}
 }
 

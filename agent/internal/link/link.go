@@ -55,6 +55,9 @@ type Config struct {
 	// not be nil, nor keep idle connections, which nobody would close.
 	Transport *http.Transport
 	Header    http.Header
+	// Credential, if not nil, returns the token with which a registration is
+	// made; it is asked for each. The server may bind it to the run key.
+	Credential func(ctx context.Context) (string, error)
 	// Patience is how long an unreachable server is retried before the first
 	// registration. Afterwards the link tries as long as it runs.
 	Patience time.Duration
@@ -183,6 +186,9 @@ func (l *Link) Run(ctx context.Context) error {
 				l.log.Warn("the place at the server is lost: whoever is connected may stay, nobody new comes", "err", final.error)
 			}
 			return final.error
+		case l.ever && unwelcome(err):
+			l.log.Warn("the place at the server is lost: whoever is connected may stay, nobody new comes", "err", err)
+			return err
 		case !l.ever && (transport.Permanent(err) || time.Since(start) >= l.cfg.Patience):
 			return err
 		default:

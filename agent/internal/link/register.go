@@ -35,7 +35,7 @@ func (l *Link) register(ctx context.Context) (*control, error) {
 			id := rendezvous.Alternative(l.cfg.ID)
 			l.log.Warn("the id is taken: using another", "taken", l.id, "id", id)
 			l.id, l.announce, l.ticket = id, true, nil
-		case rendezvous.RefusedVersion, rendezvous.RefusedProof:
+		case rendezvous.RefusedVersion, rendezvous.RefusedProof, rendezvous.RefusedAccess:
 			return nil, permanent{err}
 		default:
 			return nil, err
@@ -48,7 +48,11 @@ func (l *Link) tryRegister(ctx context.Context) (*control, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.registerWait)
 	defer cancel()
 	server := l.cfg.Server.String()
-	conn, err := wsconn.Dial(ctx, l.cfg.Server.AgentURL(l.id), l.cfg.Transport, l.cfg.Header,
+	header, err := l.handshake(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := wsconn.Dial(ctx, l.cfg.Server.AgentURL(l.id), l.cfg.Transport, header,
 		wsconn.Options{MaxMessage: rendezvous.MaxMessage + 2, KeepAlive: l.cfg.KeepAlive})
 	if err != nil {
 		return nil, transport.Explain(server, err)

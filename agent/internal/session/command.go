@@ -27,11 +27,17 @@ func (r *run) awaitJob(ctx context.Context, job <-chan JobEnd) {
 	select {
 	case end := <-job:
 		text := fmt.Sprintf("The job's command %s.", end.Text)
-		r.say("converge: %s\n", text)
+		r.say(text)
 		if !r.cfg.NoWall {
 			r.sshd.Wall(text)
 		}
-		r.loop.Send(expiry.JobEnded(end.Stay))
+		st, err := r.loop.Do(ctx, expiry.JobEnded(end.Stay))
+		if err != nil || st.Phase != expiry.Waiting {
+			return
+		}
+		if text := r.waiting(st); text != "" {
+			r.inform(text) // the lines to paste are above all that the command said
+		}
 	case <-ctx.Done():
 	}
 }
@@ -104,7 +110,7 @@ func (r *run) status(st expiry.Status) *control.Status {
 	}
 	for _, u := range r.sshd.Users() {
 		s.Users = append(s.Users, control.User{
-			Name: u.User, Remote: u.Remote, Since: u.Since.Round(0), Key: u.KeyFingerprint,
+			Name: u.User, Remote: u.Remote, Since: u.Since.Round(0), Key: u.KeyFingerprint, Owner: u.Owner,
 			Away: u.Away, Present: slices.Contains(st.Users, expiry.UserID(u.ID)),
 		})
 	}

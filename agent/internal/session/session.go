@@ -17,6 +17,7 @@ import (
 
 	"example.com/converge/agent/internal/announce"
 	"example.com/converge/agent/internal/control"
+	"example.com/converge/agent/internal/joblog"
 	"example.com/converge/agent/internal/link"
 	"example.com/converge/agent/internal/sshd"
 	"example.com/converge/pkg/expiry"
@@ -49,8 +50,13 @@ type Config struct {
 	// Job, if not nil, delivers the end of the job's own command, which runs
 	// beside the session: until then nothing but a signal or resume ends it.
 	Job <-chan JobEnd
-	// Out is the job's log.
-	Out io.Writer
+	// Out is the job's log, and Getenv tells whose it is; nil is os.Getenv.
+	Out    io.Writer
+	Getenv func(string) string
+	// Print is how the lines to paste are printed; "" is announce.Lines. With
+	// announce.JSON they go to Object.
+	Print  announce.Print
+	Object io.Writer
 	// Logger must not be nil.
 	Logger *slog.Logger
 }
@@ -65,7 +71,7 @@ type run struct {
 	dir  string      // the agent's folder
 	word string      // how its shells call the agent
 
-	out sync.Mutex // serialises Out
+	job *joblog.Log
 
 	mu      sync.Mutex
 	id      string        // once registered
@@ -77,7 +83,10 @@ type run struct {
 // the process's: its end is a signal to stop. The error, if any, is a sentence
 // on why nobody can be let in.
 func Run(ctx context.Context, cfg Config) (code int, err error) {
-	r := &run{cfg: cfg, log: cfg.Logger, phase: make(chan struct{})}
+	if cfg.Getenv == nil {
+		cfg.Getenv = os.Getenv
+	}
+	r := &run{cfg: cfg, log: cfg.Logger, job: joblog.New(cfg.Out, cfg.Getenv), phase: make(chan struct{})}
 	dir, cleanup, err := agentDir(cfg.AgentDir)
 	if err != nil {
 		return 0, err
@@ -140,6 +149,7 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 		}
 	})
 	parts.Go(func() { watcher.Run(watchCtx, r.loop.Send) })
+	parts.Go(func() { r.job.Run(watchCtx, r.progress) })
 	if cfg.Job != nil {
 		parts.Go(func() { r.awaitJob(watchCtx, cfg.Job) })
 	}
@@ -158,9 +168,12 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	endLink()
 	parts.Wait()
 	if reason == expiry.Signalled && linkErr != nil {
+		r.note(linkErr.Error()) // the log has it from the caller
+		r.summarize("Converge: the session failed")
 		return 0, linkErr
 	}
-	r.say("converge: %s\n", reason.Sentence())
+	r.say(reason.Sentence())
+	r.summarize("Converge: the session is over")
 	if reason.Timeout() {
 		return cfg.TimeoutExitCode, nil
 	}
@@ -223,25 +236,17 @@ func agentsOwn(name string) bool {
 	return same(name, "agentdir") || same(name, "CONVERGE_AGENTDIR") || same(name, announce.AgentVariable) || same(name[:min(len(name), len(options))], options)
 }
 
-// say writes to the job's log. A log that is gone is no reason to end.
-func (r *run) say(format string, a ...any) {
-	r.out.Lock()
-	defer r.out.Unlock()
-	_, _ = fmt.Fprintf(r.cfg.Out, format, a...)
-}
-
-// registered prints the lines to paste.
-func (r *run) registered(id string) {
-	r.mu.Lock()
-	r.id = id
-	r.mu.Unlock()
-	access, _ := r.access()
-	r.say("%s", access.Text())
+// name is a user with whose key it is, where that is known.
+func name(u sshd.UserInfo) string {
+	if u.Owner == "" {
+		return u.User
+	}
+	return fmt.Sprintf("%s (%s)", u.User, u.Owner)
 }
 
 // describe is a user as others are told of one.
 func describe(u sshd.UserInfo) string {
-	text := fmt.Sprintf("%s from %s, since %s", u.User, u.Remote, u.Since.Format("15:04:05"))
+	text := fmt.Sprintf("%s from %s, since %s", name(u), u.Remote, u.Since.Format("15:04:05"))
 	if u.Away {
 		text += ", connection lost"
 	}
@@ -282,12 +287,19 @@ func (r *run) whileActive() expiry.Status {
 func (r *run) effect(e expiry.Effect) {
 	switch e := e.(type) {
 	case expiry.Warn:
+		st := r.loop.Snapshot()
+		if st.Phase == expiry.Waiting {
+			if text := r.waiting(st); text != "" { // nobody is there who could extend it
+				r.inform(text)
+			}
+			return
+		}
 		hold := announce.HoldCommand
-		if r.loop.Snapshot().Reason == expiry.MaxDuration {
+		if st.Reason == expiry.MaxDuration {
 			hold = "" // in vain
 		}
 		text := announce.Warning(e, hold)
-		r.say("converge: %s\n", text)
+		r.say(text)
 		if !r.cfg.NoWall {
 			r.sshd.Wall(text)
 		}
@@ -310,7 +322,7 @@ func (r *run) effect(e expiry.Effect) {
 type events struct{ r *run }
 
 func (e events) Login(u sshd.UserInfo) {
-	e.r.say("converge: %s logged in from %s\n", u.User, u.Remote)
+	e.r.loggedIn(u)
 	e.r.loop.Send(expiry.Login(expiry.UserID(u.ID)))
 }
 
@@ -333,7 +345,7 @@ func (e events) ForwardClosed(id uint64) {
 func (e events) Activity(uint64) { e.r.loop.Send(expiry.Activity()) }
 
 func (e events) Logout(u sshd.UserInfo) {
-	e.r.say("converge: %s from %s logged out\n", u.User, u.Remote)
+	e.r.loggedOut(u)
 	e.r.loop.Send(expiry.Logout(expiry.UserID(u.ID)))
 }
 

@@ -121,14 +121,6 @@ func TestWarning(t *testing.T) {
 	}
 }
 
-// A warning of the cap promises nothing.
-func TestWarningOfCap(t *testing.T) {
-	a := start(t, func(c *Config) {
-		c.Expiry = expiry.Config{MaxDuration: time.Hour, Warning: time.Hour - time.Millisecond}
-	})
-	a.said(`converge: This session ends in 1 h, at \d\d:\d\d:\d\d \S+\. Nothing extends it\.\n`)
-}
-
 func TestChildEnv(t *testing.T) {
 	job := []string{
 		"PATH=/bin", "agentdir=/old", "CONVERGE_AGENTDIR=/old", "CONVERGE_AGENT_HEADER=Authorization: secret",

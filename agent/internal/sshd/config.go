@@ -9,6 +9,8 @@ import (
 
 	gssh "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/keys"
 )
 
 // version is what the server calls itself (RFC 4253 §4.2).
@@ -51,6 +53,8 @@ const (
 	connKey contextKey = iota
 	// metadataKey holds the ssh.ConnMetadata of the handshake.
 	metadataKey
+	// grantKey holds, in a key's permissions, its keys.Grant.
+	grantKey
 )
 
 // newSSH makes the part that gliderlabs/ssh serves for. It has no Serve, so
@@ -99,7 +103,14 @@ func (s *Server) serverConfig(ctx gssh.Context) *ssh.ServerConfig {
 			ctx.SetValue(metadataKey, ssh.ConnMetadata(m))
 		},
 		VerifiedPublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, _ string) (*ssh.Permissions, error) {
-			c.info.KeyFingerprint = ssh.FingerprintSHA256(key)
+			c.info.KeyFingerprint = fingerprint(key)
+			// What was granted to another key that this connection has tried
+			// does not count.
+			grant, ok := p.ExtraData[grantKey].(keys.Grant)
+			if !ok {
+				return nil, errors.New("permission denied")
+			}
+			c.grant = grant
 			return p, nil
 		},
 		AuthLogCallback: func(m ssh.ConnMetadata, method string, err error) {
@@ -127,7 +138,23 @@ func bindConn(ctx gssh.Context, nc net.Conn) net.Conn {
 // half is verified afterwards.
 func (s *Server) allowsKey(ctx gssh.Context, key gssh.PublicKey) bool {
 	// Both are always looked at: a wrong user looks like a wrong key.
-	return s.isUser(ctx)&bit(s.cfg.Keys.Allows(key)) == 1
+	grant, ok := s.cfg.Keys.Grant(s.cfg.User, key)
+	p := &ssh.Permissions{ExtraData: map[any]any{grantKey: grant}}
+	if grant.NoTouch {
+		p.Extensions = map[string]string{"no-touch-required": ""} // for x/crypto
+	}
+	// The library hands on what is in the context at that moment, so that each
+	// key has permissions of its own.
+	ctx.SetValue(gssh.ContextKeyPermissions, &gssh.Permissions{Permissions: p})
+	return s.isUser(ctx)&bit(ok) == 1
+}
+
+// fingerprint is that of the key, also where it came in a certificate.
+func fingerprint(key ssh.PublicKey) string {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		key = cert.Key
+	}
+	return ssh.FingerprintSHA256(key)
 }
 
 // allowsPassword says whether a password may log in.

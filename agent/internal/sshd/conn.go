@@ -10,6 +10,9 @@ import (
 
 	gssh "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/keys"
+	"example.com/converge/pkg/transport"
 )
 
 // conn is one connection, before and after its login. It wraps the net.Conn
@@ -23,8 +26,9 @@ type conn struct {
 	server    *Server
 	// offer is what the client is offered, by what it can do.
 	offer offer
-	// info is written during the handshake, before loggedIn is set.
-	info UserInfo
+	// info and grant are written during the handshake, before loggedIn is set.
+	info  UserInfo
+	grant keys.Grant
 	// received counts reads that brought bytes.
 	received atomic.Uint64
 	// lost is set when reading has failed, or come to the end of a connection
@@ -123,6 +127,8 @@ func (s *Server) admit(nc net.Conn) *conn {
 func (s *Server) login(c *conn, ctx gssh.Context, user string) {
 	c.info.User = user
 	c.info.Since = time.Now()
+	owner := []rune(transport.Printable(c.grant.Owner))
+	c.info.Owner = string(owner[:min(len(owner), 200)])
 	s.mu.Lock()
 	s.pending--
 	closing := s.closing
@@ -131,7 +137,7 @@ func (s *Server) login(c *conn, ctx gssh.Context, user string) {
 	c.mu.Unlock()
 	s.mu.Unlock()
 	s.log.Info("a user logged in", "id", c.info.ID, "user", user, "remote", c.info.Remote,
-		"key", c.info.KeyFingerprint)
+		"key", c.info.KeyFingerprint, "of", c.grant.Owner)
 	s.events.Login(c.info)
 	if k, ok := c.transport.(interface{ Keep() }); ok {
 		k.Keep()

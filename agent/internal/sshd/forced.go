@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -30,8 +31,10 @@ func checkForced(cfg *Config) error {
 // shell (line is ""), a command, or the sftp subsystem. It reports whether the
 // session could begin it, and returns what to run.
 func (s *session) start(k Kind, line string) (ok bool, then func()) {
-	forced := s.server.cfg.ForceCommand
+	forced := s.forced()
 	switch {
+	case forced == internalSFTP && s.server.cfg.NoSFTP: // a certificate's
+		return false, nil
 	case forced == "" && k == SFTP, forced == internalSFTP:
 		k, then = SFTP, s.runSFTP
 	case forced == "":
@@ -51,10 +54,16 @@ func (s *session) start(k Kind, line string) (ok bool, then func()) {
 	return true, then
 }
 
+// forced is the command that is run in place of any other: the agent's own, or
+// else that of the user's certificate; "" is none.
+func (s *session) forced() string {
+	return cmp.Or(s.server.cfg.ForceCommand, s.conn.grant.ForceCommand)
+}
+
 // addForced tells a forced command, in its environment, what the client asked
 // for. Nobody else can: not the client, nor a server that this one runs under.
 func (s *session) addForced(env []string) []string {
-	if s.server.cfg.ForceCommand == "" {
+	if s.forced() == "" {
 		return env
 	}
 	env = slices.DeleteFunc(env, func(entry string) bool {

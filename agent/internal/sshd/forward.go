@@ -51,7 +51,7 @@ const (
 
 // Reasons why something is not forwarded, for the user.
 const (
-	forwardingOff   = "this agent was started without this kind of forwarding"
+	forwardingOff   = "this agent was started without this kind of forwarding, or your certificate does not permit it"
 	forwardingEnded = "this connection is ending"
 	forwardingFull  = "too many forwarded connections: close some, or connect once more"
 )
@@ -73,8 +73,18 @@ var (
 	_ duplex = (*net.UnixConn)(nil)
 )
 
-// forwardsKind reports whether a kind of forwarding is on.
-func (s *Server) forwardsKind(k Forwarding) bool { return s.cfg.NoForwarding&k == 0 }
+// forwardsKind reports whether a kind of forwarding is on, here and for this
+// user.
+func (c *conn) forwardsKind(k Forwarding) bool {
+	off := c.server.cfg.NoForwarding
+	if c.grant.NoPortForwarding {
+		off |= AllForwarding &^ AgentForwarding
+	}
+	if c.grant.NoAgentForwarding {
+		off |= AgentForwarding
+	}
+	return off&k == 0
+}
 
 // enterForward counts a forwarded connection in, before anything is done for
 // it. leaveForward counts it out.
@@ -105,7 +115,7 @@ func forwardOut(kind Forwarding, find func(c *conn, ctx gssh.Context, data []byt
 	return func(_ *gssh.Server, _ *ssh.ServerConn, channel ssh.NewChannel, ctx gssh.Context) {
 		c := ctx.Value(connKey).(*conn)
 		// Errors of Reject mean that the connection is gone.
-		if !c.server.forwardsKind(kind) {
+		if !c.forwardsKind(kind) {
 			_ = channel.Reject(ssh.Prohibited, forwardingOff)
 			return
 		}

@@ -46,7 +46,7 @@ func startSocket(ctx gssh.Context, _ *gssh.Server, req *ssh.Request) (bool, []by
 	c := ctx.Value(connKey).(*conn)
 	peer, ok := ctx.Value(gssh.ContextKeyConn).(ssh.Conn)
 	path, err := parseSocket(req.Payload)
-	if err != nil || !ok || !c.server.forwardsKind(SocketForwarding) {
+	if err != nil || !ok || !c.forwardsKind(SocketForwarding) {
 		return refuseRequest(ctx, nil, req)
 	}
 	open := func() (*listener, string, error) {
@@ -134,7 +134,7 @@ func privateDir() (string, error) {
 
 // requestAgent answers auth-agent-req@openssh.com.
 func (s *session) requestAgent(payload []byte) bool {
-	if len(payload) != 0 || !hasAgents || !s.server.forwardsKind(AgentForwarding) || s.started() {
+	if len(payload) != 0 || !hasAgents || !s.conn.forwardsKind(AgentForwarding) || s.started() {
 		return false
 	}
 	path, err := s.conn.shareAgent(s.peer)

@@ -30,7 +30,7 @@ func startForward(ctx gssh.Context, _ *gssh.Server, req *ssh.Request) (bool, []b
 	c := ctx.Value(connKey).(*conn)
 	peer, ok := ctx.Value(gssh.ContextKeyConn).(ssh.Conn)
 	bound, err := parseBind(req.Payload)
-	if err != nil || !ok || !c.server.forwardsKind(RemoteForwarding) {
+	if err != nil || !ok || !c.forwardsKind(RemoteForwarding) {
 		return refuseRequest(ctx, nil, req)
 	}
 	asked := bound.port

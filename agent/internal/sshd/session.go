@@ -129,7 +129,7 @@ func (s *session) handle(req *ssh.Request) (ok bool, then func()) {
 			return false, nil
 		case name == "sftp":
 			return s.start(SFTP, internalSFTP)
-		case s.server.cfg.ForceCommand != "":
+		case s.forced() != "":
 			return false, nil // nothing goes past the forced command
 		}
 		return s.startView(name)
@@ -170,7 +170,7 @@ func (s *session) begin(k Kind) bool {
 
 func (s *session) requestTerminal(payload []byte) bool {
 	t, err := parsePty(payload)
-	if err != nil {
+	if err != nil || s.conn.grant.NoPTY {
 		return false
 	}
 	if !hasTerminals {

@@ -133,6 +133,8 @@ type UserInfo struct {
 	Remote string
 	// KeyFingerprint is SHA256:… as OpenSSH prints it, "" after a password.
 	KeyFingerprint string
+	// Owner tells whose the key is, where that is known, and is fit to be shown.
+	Owner string
 	// Since is the time of the login.
 	Since time.Time
 	// Away is whether the connection is lost for the moment, as Users saw it.

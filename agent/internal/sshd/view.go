@@ -18,10 +18,10 @@ const (
 
 // startView begins to show another user's shell, if that is what the
 // subsystem's name asks for. A forced command leaves nothing else to do, so
-// that nobody can join either.
+// that nobody can join either; nor can who may have no terminal.
 func (s *session) startView(name string) (ok bool, then func()) {
 	words := strings.Fields(name)
-	if len(words) == 0 || s.server.cfg.ForceCommand != "" {
+	if len(words) == 0 || s.forced() != "" || s.conn.grant.NoPTY {
 		return false, nil
 	}
 	kind := Join
