@@ -97,6 +97,10 @@ func typePage(t *testing.T, url string) {
 		t.Errorf("ssh gave %q", r.stdout)
 	}
 	typed("pwd\n", mine(blocks["sftp-wsproxy"])).must(t)
+	short := strings.Replace(plain.out.waitFor(t, `(?m)^  (wsproxy ssh ".*")$`, 1)[1], "wsproxy ssh ", "wsproxy ssh"+common+" ", 1)
+	if r := typed("", short+" echo typed").must(t); r.stdout != "typed\n" {
+		t.Errorf("the line of the job's log gave %q", r.stdout)
+	}
 
 	// Port 10000 of the page may be in use here: any free one serves.
 	free, err := net.Listen("tcp", "127.0.0.1:0")

@@ -111,10 +111,12 @@ func TestMakeRun(t *testing.T) {
 
 	t.Run("paste and stop", func(t *testing.T) {
 		r := startRun(t, dir, freePort(t))
-		line := r.awaitLine(t, "  ssh ")
-		got := run(t, command{dir: dir, args: []string{"bash", "-c", line + ` 'echo inside $((6 * 7))'`}})
-		if got != "inside 42\n" {
-			t.Errorf("the pasted line gave %q", got)
+		for _, prefix := range []string{`  "` + dir + `/bin/wsproxy" ssh `, "  ssh "} {
+			line := r.awaitLine(t, prefix)
+			got := run(t, command{dir: dir, args: []string{"bash", "-c", line + ` 'echo inside $((6 * 7))'`}})
+			if got != "inside 42\n" {
+				t.Errorf("the pasted line gave %q:\n%s", got, line)
+			}
 		}
 		if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
