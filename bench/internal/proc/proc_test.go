@@ -194,8 +194,9 @@ func TestSettled(t *testing.T) {
 // TestChild: the memory of a child alone, found by its name; and a process
 // that is killed is gone with its group.
 func TestChild(t *testing.T) {
-	p := begin(t, "sleep 600 & echo ready; wait")
-	pid, err := Child(p.Pid(), "sleep")
+	// The child says that it is ready itself: before, it may not be cat yet.
+	p := begin(t, "{ echo ready; sleep 600; } | cat & wait")
+	pid, err := Child(p.Pid(), "cat")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +207,7 @@ func TestChild(t *testing.T) {
 	if all, err := p.RSS(); err != nil || all <= own {
 		t.Errorf("memory of both %d, %v, of one %d", all, err, own)
 	}
-	if _, err := Child(p.Pid(), "cat"); !errors.Is(err, ErrEnded) {
+	if _, err := Child(p.Pid(), "true"); !errors.Is(err, ErrEnded) {
 		t.Errorf("a child that is none: %v", err)
 	}
 	p.Kill()
