@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	example.com/converge/pkg v0.1.0
+	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/crypto v0.58.0
 	golang.org/x/mod v0.42.0
 )

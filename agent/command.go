@@ -63,6 +63,7 @@ func program() cmdline.Program {
 	}
 	flags = append(flags, accessFlags()...)
 	flags = append(flags, wrapFlags()...)
+	flags = append(flags, notifyFlags()...)
 	flags = append(flags, cmdline.ConnectFlags("agent")...)
 	flags = append(flags, oidcFlags()...)
 	return cmdline.Program{
@@ -170,6 +171,10 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return err
 	}
+	notices, err := readNotify(in, options.CAFile, log)
+	if err != nil {
+		return err
+	}
 	dir, err := os.Getwd()
 	if err != nil {
 		return fmt.Errorf("cannot tell the working folder: %w", err)
@@ -185,7 +190,7 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 			Server: server, ID: id, KeepID: conflict == "fail",
 			Transport: tr, Header: options.Header, Credential: credential,
 			Patience: in.Duration("connect-timeout"), KeepAlive: in.Duration("keepalive"),
-			Software: "agent " + cmdline.Version(),
+			Software: "agent " + cmdline.Version(), Meta: meta(os.Getenv),
 		},
 		SSH: sshd.Config{
 			User: in.String("user"), HostKey: hostKey, Keys: who.keys, Password: who.password,
@@ -200,7 +205,8 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 			Wsproxy: wsproxy, Options: sshOptions, Window: resumption.Window,
 		},
 		Expiry: timing, TimeoutExitCode: exitCode, NoWall: in.Bool("no-wall"),
-		AgentDir: in.String("agentdir"), Out: in.Stdout, Print: printed, Object: in.Stdout, Logger: log,
+		AgentDir: in.String("agentdir"), Out: in.Stdout, Print: printed, Object: in.Stdout,
+		Notify: notices, Logger: log,
 	}
 	if printed == announce.JSON { // standard output is for the program that reads it
 		cfg.Out = in.Stderr

@@ -1,3 +1,5 @@
+//go:build !reference
+
 // Command agent runs in a job that cannot be reached: it calls out to a
 // rendezvous server and serves SSH to whoever is let in through it.
 package main

@@ -14,7 +14,6 @@ import (
 
 	"example.com/converge/pkg/clientend"
 	"example.com/converge/pkg/cmdline"
-	"example.com/converge/pkg/resume"
 	"example.com/converge/pkg/transport"
 	"example.com/converge/wsproxy/internal/hangup"
 	"example.com/converge/wsproxy/internal/pipe"
@@ -32,7 +31,8 @@ func program() cmdline.Program {
 		Description: "wsproxy ssh \"URL#PIN\", as an agent prints it, does all at once. By hand:\n" +
 			"  ssh  -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost\n" +
 			"  sftp -oServerAliveInterval=10 -oProxyCommand=\"wsproxy ws://HOST/client/ID\" abc@localhost",
-		Flags:    slices.Concat(flags, clientend.Flags("wsproxy"), cmdline.ConnectFlags("wsproxy")),
+		Flags: slices.Concat(flags, clientend.Flags("wsproxy"), cmdline.ConnectFlags("wsproxy"),
+			cmdline.LogFlagsAt("wsproxy", "warn")), // standard error is ssh's, too
 		Commands: slices.Concat(toolCommands(), []cmdline.Program{sshConfig(), keepPin(), byName()}),
 		Run:      run,
 	}
@@ -84,7 +84,21 @@ func join(ctx context.Context, in *cmdline.Invocation, target *clientend.Target)
 
 	broken, release := hangup.Watch(in.Stdout)
 	defer release()
-	conn, err := dial(ctx, target, broken, notices(in))
+	log, err := cmdline.Logger(in)
+	if err != nil {
+		return err
+	}
+	events := &clientend.Events{
+		Notice: notices(in),
+		Session: func(id, first string) {
+			if first == "" {
+				log.Info("connected", "session", id)
+			} else {
+				log.Info("going on over a new connection", "session", id, "first", first)
+			}
+		},
+	}
+	conn, err := dial(ctx, target, broken, events)
 	if conn == nil {
 		return err
 	}
@@ -104,7 +118,7 @@ func join(ctx context.Context, in *cmdline.Invocation, target *clientend.Target)
 
 // dial connects. Without a connection and without an error it returns when
 // nobody waits for one any more: when ctx ends or stdout breaks.
-func dial(ctx context.Context, target *clientend.Target, broken <-chan struct{}, notice func(resume.Notice)) (net.Conn, error) {
+func dial(ctx context.Context, target *clientend.Target, broken <-chan struct{}, on *clientend.Events) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -116,7 +130,7 @@ func dial(ctx context.Context, target *clientend.Target, broken <-chan struct{},
 	})
 	defer watch.Wait()
 	defer cancel()
-	conn, err := target.Dial(ctx, notice)
+	conn, err := target.Dial(ctx, on)
 	if err != nil && ctx.Err() != nil {
 		return nil, nil
 	}

@@ -182,7 +182,7 @@ func byName() cmdline.Program {
 				Name: "quiet", Aliases: []string{"q"}, Usage: "do not say on standard error when the connection is lost and when it is back",
 				EnvVars: cmdline.EnvVars("wsproxy", "quiet"),
 			},
-		}, keyFlags(), clientend.Flags("wsproxy"), cmdline.ConnectFlags("wsproxy")),
+		}, keyFlags(), clientend.Flags("wsproxy"), cmdline.ConnectFlags("wsproxy"), cmdline.LogFlagsAt("wsproxy", "warn")),
 		Run: runByName,
 	}
 }

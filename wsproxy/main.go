@@ -1,3 +1,5 @@
+//go:build !reference
+
 // Command wsproxy joins its standard input and output to a websocket, so that
 // stock ssh reaches an agent through a rendezvous server (ProxyCommand).
 package main

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/converge/pkg/frame"
+	"example.com/converge/pkg/rendezvous"
 	"example.com/converge/pkg/resume"
 	"example.com/converge/pkg/transport"
 )
@@ -28,8 +29,8 @@ type Resumption struct {
 // errPlain is for a server or agent that has spoken the protocol before.
 var errPlain = errors.New("there is an agent that does not know the session, or a server that does not let it through")
 
-// resumable makes a resumable stream that begins on conn.
-func (t *Target) resumable(ctx context.Context, conn net.Conn, notice func(resume.Notice)) (net.Conn, error) {
+// resumable makes a resumable stream that begins on conn, whose session is id.
+func (t *Target) resumable(ctx context.Context, conn net.Conn, id string, on *Events) (net.Conn, error) {
 	first := conn
 	stream, err := resume.Client(ctx, resume.Config{
 		Dial: func(ctx context.Context) (net.Conn, error) {
@@ -38,14 +39,14 @@ func (t *Target) resumable(ctx context.Context, conn net.Conn, notice func(resum
 				first = nil
 				return conn, nil
 			}
-			return t.again(ctx)
+			return t.again(ctx, id, on)
 		},
 		Permanent: permanent,
 		Pin:       t.pin,
 		Window:    t.resumption.Window,
 		Buffer:    t.resumption.Buffer,
 		Ping:      t.resumption.Ping,
-		Notice:    notice,
+		Notice:    on.notice(),
 	})
 	switch {
 	case err == nil:
@@ -57,9 +58,17 @@ func (t *Target) resumable(ctx context.Context, conn net.Conn, notice func(resum
 }
 
 // again makes another connection for a stream: nothing of the first one's is
-// used, neither its address nor its connection.
-func (t *Target) again(ctx context.Context) (net.Conn, error) {
-	conn, err := frame.Dial(ctx, t.url, t.transport, t.header, frame.Options{}, resume.Protocol)
+// used, neither its address nor its connection. Only its session's id is named,
+// for the server's log.
+func (t *Target) again(ctx context.Context, id string, on *Events) (net.Conn, error) {
+	header := t.header.Clone()
+	if id != "" {
+		if header == nil {
+			header = http.Header{}
+		}
+		header.Set(rendezvous.SessionHeader, id)
+	}
+	conn, err := frame.Dial(ctx, t.url, t.transport, header, frame.Options{}, resume.Protocol)
 	if err != nil {
 		return nil, transport.Explain(t.name, err)
 	}
@@ -67,6 +76,7 @@ func (t *Target) again(ctx context.Context) (net.Conn, error) {
 		_ = conn.Close()
 		return nil, errPlain
 	}
+	on.session(conn, id)
 	return conn, nil
 }
 

@@ -242,7 +242,7 @@ func TestDeadPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := make(chan resume.Notice, 16)
-	conn, err := target.Dial(t.Context(), func(n resume.Notice) { said <- n })
+	conn, err := target.Dial(t.Context(), &Events{Notice: func(n resume.Notice) { said <- n }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,14 +69,45 @@ func (t *Target) Use(o transport.Options, r Resumption) error {
 	return err
 }
 
+// Events are what a caller of Dial may want to know. Nil ones, and a nil
+// *Events, are for who does not.
+type Events struct {
+	// Notice is called when a stream that outlives its connection stalls and
+	// when it is back: see resume.Config.
+	Notice func(resume.Notice)
+	// Session is called for each connection that has been made, before Dial
+	// returns or the stream goes on: with the id that the server has for it,
+	// by which logs can be put together, and with that of the stream's first
+	// connection, where that is another. A server that has no ids, or a raw
+	// connection, is no reason to call it.
+	Session func(id, first string)
+}
+
+func (e *Events) notice() func(resume.Notice) {
+	if e == nil {
+		return nil
+	}
+	return e.Notice
+}
+
+// session tells a connection's id and returns it, "" if it has none.
+func (e *Events) session(conn *frame.Conn, first string) string {
+	id := conn.Answer().Get(rendezvous.SessionHeader)
+	if !rendezvous.ValidSession(id) {
+		return ""
+	}
+	if e != nil && e.Session != nil {
+		e.Session(id, first)
+	}
+	return id
+}
+
 // Dial connects; ctx bounds the handshake only. The error is one sentence
 // that says what to do. In raw mode the stream is the plain adapter's and
 // speaks with any websocket server; otherwise it can also end one direction
 // by CloseWrite, and outlives its connection where the agent takes part in
-// that. Then it has made sure of the agent's key if the URL has a pin, and
-// notice, if not nil, is called when it stalls and when it is back: see
-// resume.Config.
-func (t *Target) Dial(ctx context.Context, notice func(resume.Notice)) (net.Conn, error) {
+// that. Then it has made sure of the agent's key if the URL has a pin.
+func (t *Target) Dial(ctx context.Context, on *Events) (net.Conn, error) {
 	if t.raw {
 		conn, err := wsconn.Dial(ctx, t.url, t.transport, t.header, wsconn.Options{})
 		if err != nil {
@@ -89,11 +120,12 @@ func (t *Target) Dial(ctx context.Context, notice func(resume.Notice)) (net.Conn
 		offer = []string{resume.Protocol}
 	}
 	conn, err := frame.Dial(ctx, t.url, t.transport, t.header, frame.Options{}, offer...)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, transport.Explain(t.name, err)
-	case conn.Protocol() == resume.Protocol:
-		return t.resumable(ctx, conn, notice)
+	}
+	id := on.session(conn, "")
+	if conn.Protocol() == resume.Protocol {
+		return t.resumable(ctx, conn, id, on)
 	}
 	return conn, nil
 }

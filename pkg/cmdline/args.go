@@ -12,11 +12,15 @@ const (
 	askVersion
 )
 
-// setting is an option with its value.
+// setting is an option with its value, and where that stands.
 type setting struct {
 	option *option
 	value  string
+	source string
 }
+
+// onCommandLine is the source of what the command line sets.
+const onCommandLine = "the command line"
 
 // commandLine is what the arguments and the environment say.
 type commandLine struct {
@@ -65,7 +69,7 @@ func parse(opts options, args []string) (commandLine, error) {
 			line.ask = ask
 			return line, nil
 		}
-		line.values = append(line.values, setting{o, value})
+		line.values = append(line.values, setting{o, value, onCommandLine})
 	}
 	return line, nil
 }
@@ -118,12 +122,10 @@ func asks(o *option, value string) int {
 	return askNothing
 }
 
-// addEnvironment sets what the command line left unset, and then refuses what
-// is still missing.
+// addEnvironment sets what the command line left unset.
 func (line *commandLine) addEnvironment(opts options, lookup func(string) (string, bool)) error {
 	for _, o := range opts {
-		isThis := func(s setting) bool { return s.option == o }
-		if slices.ContainsFunc(line.values, isThis) {
+		if line.has(o) {
 			continue
 		}
 		for _, variable := range o.env {
@@ -140,11 +142,23 @@ func (line *commandLine) addEnvironment(opts options, lookup func(string) (strin
 				if err := o.check(value, "the environment variable "+variable); err != nil {
 					return err
 				}
-				line.values = append(line.values, setting{o, value})
+				line.values = append(line.values, setting{o, value, "the environment variable " + variable})
 			}
 			break
 		}
-		if o.required && !slices.ContainsFunc(line.values, isThis) {
+	}
+	return nil
+}
+
+// has reports whether the option is set.
+func (line *commandLine) has(o *option) bool {
+	return slices.ContainsFunc(line.values, func(s setting) bool { return s.option == o })
+}
+
+// complete refuses what is still missing.
+func (line *commandLine) complete(opts options) error {
+	for _, o := range opts {
+		if o.required && !line.has(o) {
 			return Usagef("the option --%s is missing", o.name())
 		}
 	}

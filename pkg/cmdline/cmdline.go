@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -53,6 +52,10 @@ type Program struct {
 	// option is looked for: own is parsed, and tail becomes Tail as it is. --help
 	// has no "[options]" in front of ArgsUsage then, since their place is Cut's.
 	Cut func(args []string) (own, tail []string)
+	// Settings, if not nil, gives values to the options that neither the command
+	// line nor the environment sets, such as those of a file that one of them
+	// names: value returns what that is so far, "" for none.
+	Settings func(options []Option, value func(name string) string) ([]Setting, error)
 	// Run does the work. Its error decides the exit code: nil is 0, Usagef 2,
 	// Exit its own code, all others 1. ctx ends at SIGINT or SIGTERM.
 	Run func(ctx context.Context, in *Invocation) error
@@ -76,6 +79,11 @@ type Invocation struct {
 
 	set    []setting         // those that the command line itself sets
 	onLine map[string]string // the variables of the options that the command line itself sets
+
+	program Program
+	opts    options
+	line    commandLine // all that is set
+	argv    []string    // of Run, without the program's name
 }
 
 // Run parses args, whose first element is the program's name as in os.Args,
@@ -98,8 +106,11 @@ func Run(ctx context.Context, p Program, args []string, stdin io.Reader, stdout,
 		}
 	}
 	opts := newOptions(p)
-	in := &Invocation{Stdin: stdin, Stdout: stdout, Stderr: stderr, onLine: map[string]string{}}
-	line, err := parseCut(p, opts, args[min(1, len(args)):])
+	in := &Invocation{
+		Stdin: stdin, Stdout: stdout, Stderr: stderr, onLine: map[string]string{},
+		program: p, opts: opts, argv: args[min(1, len(args)):],
+	}
+	line, err := parseCut(p, opts, in.argv)
 	if err == nil {
 		switch line.ask {
 		case askHelp:
@@ -111,12 +122,12 @@ func Run(ctx context.Context, p Program, args []string, stdin io.Reader, stdout,
 		for _, set := range line.values {
 			in.onLine[set.option.name()] = strings.Join(set.option.env, ", ")
 		}
-		err = line.addEnvironment(opts, os.LookupEnv)
+		err = line.addOthers(p, opts)
 	}
 	if err != nil {
 		return report(p, stderr, err)
 	}
-	in.Args, in.Tail, in.HasTail = line.args, line.tail, line.hasTail
+	in.Args, in.Tail, in.HasTail, in.line = line.args, line.tail, line.hasTail, line
 	return report(p, stderr, runApp(ctx, p, opts, line, in))
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/net/http/httpguts"
 
+	"example.com/converge/pkg/files"
 	"example.com/converge/pkg/transport"
 )
 
@@ -101,9 +102,9 @@ func ConnectOptions(in *Invocation) (transport.Options, error) {
 // addHeaderFile adds the "NAME: VALUE" lines of a file; blank lines and those
 // that begin with # do not count.
 func addHeaderFile(header http.Header, path string) error {
-	text, err := readBounded(path, MaxHeaderFile)
+	text, err := files.Read(path, MaxHeaderFile)
 	switch {
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, files.ErrTooLarge):
 		return Usagef("the header file %s is larger than %d KiB", path, MaxHeaderFile>>10)
 	case err != nil:
 		return fmt.Errorf("cannot read the header file: %w", err)

@@ -25,13 +25,8 @@ func help(p Program, opts options) string {
 		b.WriteString(" - " + p.Usage)
 	}
 	b.WriteString("\n\nUsage:\n")
-	before := " [options] "
-	if p.Cut != nil {
-		before = " "
-	}
-	for line := range strings.SplitSeq(strings.TrimSpace(p.ArgsUsage), "\n") {
-		fmt.Fprintf(&b, "%*s%s\n", helpIndent, "",
-			strings.TrimSpace(p.Name+before+strings.TrimSpace(line)))
+	for _, line := range synopsis(p) {
+		fmt.Fprintf(&b, "%*s%s\n", helpIndent, "", line)
 	}
 	if text := strings.Trim(p.Description, "\n"); text != "" {
 		b.WriteString("\n" + text + "\n")
@@ -47,11 +42,7 @@ func help(p Program, opts options) string {
 		}
 	}
 	for _, category := range opts.categories() {
-		title := category
-		if title == "" {
-			title = "Options"
-		}
-		b.WriteString("\n" + title + ":\n")
+		b.WriteString("\n" + heading(category) + ":\n")
 		for _, o := range opts {
 			if o.category == category && !o.hidden {
 				o.describe(&b)
@@ -76,44 +67,28 @@ func (opts options) categories() []string {
 // describe writes one option: its forms on the left, its explanation on the
 // right.
 func (o *option) describe(b *strings.Builder) {
-	placeholder, usage := o.placeholder, o.usage
-	if before, rest, ok := strings.Cut(usage, "`"); ok {
-		if name, after, ok := strings.Cut(rest, "`"); ok {
-			placeholder, usage = name, before+name+after
-		}
-	}
-	var forms []string
-	for _, name := range o.flag.Names() {
-		dashes := "--"
-		if utf8.RuneCountInString(name) == 1 {
-			dashes = "-"
-		}
-		forms = append(forms, dashes+name)
-	}
-	slices.SortStableFunc(forms, func(a, b string) int { // -h before --help
-		return min(len(a), 3) - min(len(b), 3)
-	})
-	left := strings.Join(forms, ", ")
-	if placeholder != "" && !o.boolean {
-		left += " " + placeholder
+	m := o.manual()
+	left := strings.Join(m.Names, ", ")
+	if m.Placeholder != "" {
+		left += " " + m.Placeholder
 	}
 
 	var notes []string
-	if o.list {
+	if m.Repeatable {
 		notes = append(notes, "repeatable")
 	}
-	if o.required {
+	if m.Required {
 		notes = append(notes, "required")
 	}
-	if o.value != "" {
-		notes = append(notes, "default "+o.value)
+	if m.Default != "" {
+		notes = append(notes, "default "+m.Default)
 	}
-	words := strings.Fields(usage)
+	words := strings.Fields(m.Usage)
 	if len(notes) > 0 {
 		words = append(words, strings.Fields("("+strings.Join(notes, "; ")+")")...)
 	}
-	if len(o.env) > 0 {
-		words = append(words, "["+strings.Join(o.env, ", ")+"]")
+	if len(m.Env) > 0 {
+		words = append(words, "["+strings.Join(m.Env, ", ")+"]")
 	}
 
 	column := helpIndent + utf8.RuneCountInString(left)

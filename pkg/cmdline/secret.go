@@ -3,12 +3,12 @@ package cmdline
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/net/http/httpguts"
+
+	"example.com/converge/pkg/files"
 )
 
 // MaxSecretFile is the largest file that an option with a secret reads, in
@@ -42,6 +42,42 @@ func Secret(in *Invocation, name string) (string, error) {
 	return ReadSecret("--"+name, value)
 }
 
+// Secrets returns the values of a list whose members may be secrets: @FILE stands
+// for the lines of a file, without blank ones and those that begin with #. open
+// tells what is none, so that it may stand on the command line without the
+// warning of Secret. No error repeats a value.
+func Secrets(in *Invocation, name string, open func(string) bool) ([]string, error) {
+	var all []string
+	for _, value := range in.StringSlice(name) {
+		path, isFile := strings.CutPrefix(strings.TrimSpace(value), "@")
+		if !isFile {
+			if !open(value) {
+				in.warnLiteral(name)
+			}
+			all = append(all, strings.TrimSpace(value))
+			continue
+		}
+		text, err := files.Read(path, MaxSecretFile)
+		switch {
+		case errors.Is(err, files.ErrTooLarge):
+			return nil, Usagef("the file %s of --%s is larger than %d KiB", path, name, MaxSecretFile>>10)
+		case err != nil:
+			return nil, fmt.Errorf("cannot read the secrets of --%s: %w", name, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				all = append(all, line)
+			}
+		}
+	}
+	for _, value := range all {
+		if value == "" || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, Usagef("a value of --%s is empty or has a control character in it", name)
+		}
+	}
+	return all, nil
+}
+
 // IsFile reports whether the value of an option with a secret names a file.
 func IsFile(value string) bool { return strings.HasPrefix(value, "@") }
 
@@ -53,9 +89,9 @@ func IsFile(value string) bool { return strings.HasPrefix(value, "@") }
 func ReadSecret(what, value string) (string, error) {
 	path, isFile := strings.CutPrefix(value, "@")
 	if isFile {
-		text, err := readBounded(path, MaxSecretFile)
+		text, err := files.Read(path, MaxSecretFile)
 		switch {
-		case errors.Is(err, errTooLarge):
+		case errors.Is(err, files.ErrTooLarge):
 			return "", Usagef("the file %s of %s is larger than %d KiB: it cannot be a secret", path, what, MaxSecretFile>>10)
 		case err != nil:
 			return "", fmt.Errorf("cannot read the secret of %s: %w", what, err)
@@ -69,23 +105,6 @@ func ReadSecret(what, value string) (string, error) {
 		return "", Usagef("the secret of %s has a line break or another control character in it: give a single line", what)
 	}
 	return value, nil
-}
-
-var errTooLarge = errors.New("it is too large")
-
-// readBounded reads a file of limit bytes at most. A pipe is allowed
-// (@<(command)), so the size is known only by reading.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = errTooLarge
-	}
-	return text, err
 }
 
 // warnLiteral says once for each option that its secret was written where

@@ -95,3 +95,53 @@ func TestBadSecrets(t *testing.T) {
 		t.Errorf("two credentials: %v", err)
 	}
 }
+
+// TestSecrets: a list from the command line, a variable and files.
+func TestSecrets(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	list := write("list", "# who\r\n\n a"+secret+" \r\nb"+secret+"\n")
+	open := func(s string) bool { return s == "open" }
+	for name, test := range map[string]struct {
+		args  []string
+		env   string
+		want  string
+		err   string
+		warns bool
+	}{
+		"nothing":   {},
+		"open":      {args: []string{"--header", "open"}, want: "open"},
+		"literals":  {args: []string{"--header", secret, "--header", "open"}, want: secret + " open", warns: true},
+		"file":      {args: []string{"--header", "@" + list, "--header", "open"}, want: "a" + secret + " b" + secret + " open"},
+		"variable":  {env: secret + "\n\n@" + list, want: secret + " a" + secret + " b" + secret},
+		"no file":   {args: []string{"--header", "@" + filepath.Join(dir, "none")}, err: "cannot read the secrets of --header"},
+		"too large": {args: []string{"--header", "@" + write("large", strings.Repeat("x", MaxSecretFile+1))}, err: "larger than 64 KiB"},
+		"control":   {args: []string{"--header", "@" + write("control", "a\x01"+secret)}, err: "control character"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("CONVERGE_SAMPLE_HEADER", test.env)
+			r := try(t, test.args...)
+			var stderr strings.Builder
+			r.in.Stderr = &stderr
+			got, err := Secrets(r.in, "header", open)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), secret) {
+					t.Errorf("%v, want %q", err, test.err)
+				}
+				return
+			}
+			if err != nil || strings.Join(got, " ") != test.want {
+				t.Errorf("%q, %v", got, err)
+			}
+			if warned := strings.Contains(stderr.String(), "warning: the secret of --header"); warned != test.warns || strings.Contains(stderr.String(), secret) {
+				t.Errorf("it said %q", stderr.String())
+			}
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -61,7 +62,8 @@ type Conn struct {
 	opts Options
 	send sender
 
-	protocol string // set by Dial
+	protocol string      // set by Dial
+	answer   http.Header // the same
 
 	rmu     sync.Mutex // held by Read
 	parse   parser
@@ -108,6 +110,10 @@ func newConn(nc net.Conn, in io.Reader, opts Options, server bool) *Conn {
 // Protocol returns the subprotocol that Dial's handshake agreed on, "" for
 // none.
 func (c *Conn) Protocol() string { return c.protocol }
+
+// Answer returns the header of the answer to Dial's handshake, which is not to
+// be changed; nil for a connection that Dial has not made.
+func (c *Conn) Answer() http.Header { return c.answer }
 
 // Read reads payload bytes. See Conn for its errors.
 func (c *Conn) Read(p []byte) (int, error) {

@@ -94,7 +94,7 @@ func Dial(ctx context.Context, rawURL string, tr http.RoundTripper, header http.
 		return nil, err
 	}
 	conn := Client(nc, body, opts)
-	conn.protocol = protocol
+	conn.protocol, conn.answer = protocol, resp.Header
 	return conn, nil
 }
 
@@ -165,7 +165,13 @@ func Offered(r *http.Request, protocol string) bool {
 // negotiated. On an error the request has been answered. Whether the Origin
 // may connect is the caller's to check, before.
 func Accept(w http.ResponseWriter, r *http.Request, protocol string) (Peer, error) {
-	upgrader := ws.HTTPUpgrader{Timeout: acceptTimeout}
+	return AcceptWith(w, r, protocol, nil)
+}
+
+// AcceptWith is Accept with more fields in the answer's header, which must not
+// be the handshake's own. The header of w is no part of that answer.
+func AcceptWith(w http.ResponseWriter, r *http.Request, protocol string, header http.Header) (Peer, error) {
+	upgrader := ws.HTTPUpgrader{Timeout: acceptTimeout, Header: header}
 	if protocol != "" {
 		upgrader.Protocol = func(offered string) bool { return offered == protocol }
 	}

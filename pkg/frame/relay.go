@@ -98,6 +98,18 @@ func (r *Session) Shutdown() {
 // are told. They have a second to go.
 func (r *Session) CloseWith(code int, reason string) { r.endAll(reason, code, reason) }
 
+// Moved is how many payload bytes have been moved so far. It may be called at
+// any time.
+func (r *Session) Moved() (aToB, bToA int64) {
+	r.mu.Lock()
+	b := r.b
+	r.mu.Unlock()
+	if b != nil {
+		bToA = b.moved.Load()
+	}
+	return r.a.moved.Load(), bToA
+}
+
 // endAll ends both sides, and the trial if there is one.
 func (r *Session) endAll(why string, code int, reason string) {
 	r.because(why)
@@ -140,7 +152,7 @@ func (d *direction) payload(buf []byte, from int) bool {
 	_, err := d.dst.send.data(buf, from)
 	switch {
 	case err == nil:
-		d.src.moved += payload
+		d.src.moved.Add(payload)
 		d.src.swift = d.dst.raw != nil && !d.dst.send.slow.Load()
 		return true
 	case errors.Is(err, errCloseSent):
@@ -204,10 +216,10 @@ func (r *Session) stopped() {
 	r.mu.Unlock()
 	var other sync.WaitGroup
 	other.Go(r.a.finish)
-	stats := Stats{AToB: r.a.moved}
+	stats := Stats{AToB: r.a.moved.Load()}
 	if b != nil {
 		b.finish()
-		stats.BToA = b.moved
+		stats.BToA = b.moved.Load()
 		if r.port != nil && b == &r.port.side {
 			r.port.h.Closed()
 		}

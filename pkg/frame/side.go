@@ -37,7 +37,7 @@ type side struct {
 	send  sender
 	parse parser
 	sink  sink
-	moved int64 // payload bytes read from here; its reader's alone
+	moved atomic.Int64 // payload bytes read from here
 
 	// The reader's alone.
 	raw    syscall.RawConn // nil: conn is read from

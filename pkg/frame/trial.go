@@ -204,7 +204,7 @@ func (h *hesitant) payload(buf []byte, from int) bool {
 		t.held = append(t.held, buf[from:]...)
 		spare, failed := &t.Port.side, t.failed
 		t.mu.Unlock()
-		t.r.a.moved += int64(len(buf) - from)
+		t.r.a.moved.Add(int64(len(buf) - from))
 		if !failed {
 			_, _ = spare.send.data(buf, from)
 		}

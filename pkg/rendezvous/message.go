@@ -29,6 +29,8 @@ const (
 	MaxTicket = 512
 	// maxRenew bounds Ticket.Renew: a day.
 	maxRenew = 24 * 60 * 60
+	// maxExpires bounds Status.Expires: the year 9999.
+	maxExpires = 253402300799
 )
 
 // Message is one message of the control connection. Exactly one of the fields
@@ -47,6 +49,7 @@ type Message struct {
 	Renew      *Renew      `json:"renew,omitempty"`
 	Ticket     *Ticket     `json:"ticket,omitempty"`
 	Accepted   *Accepted   `json:"accepted,omitempty"`
+	Status     *Status     `json:"status,omitempty"`
 	Bye        *Bye        `json:"bye,omitempty"`
 }
 
@@ -147,6 +150,9 @@ type Dial struct {
 	// Protocol is the one of the agent's protocols that the client was told,
 	// "" for none.
 	Protocol string `json:"protocol,omitempty"`
+	// Session is the id of the client's session, for logs: "" from a server
+	// that knows none.
+	Session string `json:"session,omitempty"`
 }
 
 // DialFailed says that the agent will not dial back for a client.
@@ -172,6 +178,18 @@ type Parking struct {
 // begins after it, in either direction after the first message.
 type Accepted struct {
 	Client uint64 `json:"client"`
+}
+
+// Status is how a registered agent stands, for the sessions page. It says so
+// when that changes; a server that does not know the message ignores it.
+type Status struct {
+	// State is one word, such as waiting, active or lingering.
+	State string `json:"state"`
+	// Users is how many are logged in.
+	Users int `json:"users,omitempty"`
+	// Expires is when the agent ends if nothing happens, in seconds of Unix
+	// time; 0 if it does not.
+	Expires int64 `json:"expires,omitempty"`
 }
 
 // Bye is a clean goodbye of either side: the id is free at once.
@@ -200,6 +218,7 @@ func (m *Message) check() error {
 	count(m.Renew != nil)
 	count(m.Ticket != nil)
 	count(m.Accepted != nil)
+	count(m.Status != nil)
 	count(m.Bye != nil)
 	if set > 1 {
 		return errors.New("it is several messages in one")
@@ -223,7 +242,12 @@ func (m *Message) check() error {
 	case m.Refused != nil:
 		return short("refused", m.Refused.Code, m.Refused.Text)
 	case m.Dial != nil:
+		if m.Dial.Session != "" && !ValidSession(m.Dial.Session) {
+			return errors.New("dial: the session is no session's id")
+		}
 		return short("dial", m.Dial.Token, m.Dial.Remote, m.Dial.Protocol)
+	case m.Status != nil:
+		return m.Status.check()
 	case m.DialFailed != nil:
 		return short("dial_failed", m.DialFailed.Text)
 	case m.Parking != nil:
@@ -260,6 +284,16 @@ func (h *Hello) check() error {
 	}
 	return short("hello", h.Software)
 }
+
+func (s *Status) check() error {
+	if s.Users < 0 || s.Expires < 0 || s.Expires > maxExpires || !stateWord.MatchString(s.State) {
+		return errors.New("status: it makes no sense")
+	}
+	return nil
+}
+
+// stateWord bounds Status.State.
+var stateWord = regexp.MustCompile("^[a-z-]{1,32}$")
 
 func (t *Ticket) check() error {
 	switch {

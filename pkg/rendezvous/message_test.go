@@ -22,13 +22,14 @@ func messages() []Message {
 		{Registered: &Registered{ID: "team/repo/job"}},
 		{Registered: &Registered{ID: "job", Ticket: &Ticket{Value: []byte{1}, Renew: 150}}},
 		{Refused: &Refused{Code: RefusedTaken, Text: "it is taken"}},
-		{Dial: &Dial{Client: 1<<64 - 1, Token: "t", Remote: "192.0.2.1", Protocol: "a.v1"}},
+		{Dial: &Dial{Client: 1<<64 - 1, Token: "t", Remote: "192.0.2.1", Protocol: "a.v1", Session: "abcdefghijklm234"}},
 		{DialFailed: &DialFailed{Client: 7, Text: "no"}},
 		{Park: &Park{}},
 		{Parking: &Parking{Client: 8, Token: "t"}},
 		{Renew: &Renew{}},
 		{Ticket: &Ticket{Value: make([]byte, MaxTicket), Renew: 1}},
 		{Accepted: &Accepted{Client: 9}},
+		{Status: &Status{State: "job-running", Users: 2, Expires: maxExpires}},
 		{Bye: &Bye{}},
 		{},
 	}
@@ -132,6 +133,14 @@ func TestDecodeLimits(t *testing.T) {
 		return `"meta":{` + strings.Join(entries, ",") + `}`
 	}
 	for input, sentence := range map[string]string{
+		`{"dial":{"client":1,"session":"x"}}`:                 "no session's id",
+		`{"dial":{"client":1,"session":"aaaaaaaaaaaaaaa\n"}}`: "no session's id",
+		`{"status":{}}`:              "makes no sense",
+		`{"status":{"state":"<b>"}}`: "makes no sense",
+		`{"status":{"state":"` + strings.Repeat("a", 33) + `"}}`:                                                "makes no sense",
+		`{"status":{"state":"active","users":-1}}`:                                                              "makes no sense",
+		`{"status":{"state":"active","expires":-1}}`:                                                            "makes no sense",
+		`{"status":{"state":"active","expires":253402300800}}`:                                                  "makes no sense",
 		`{"hello":{"version":1,"min_version":1}}`:                                                               "key is not 32",
 		`{"hello":{"version":1,"min_version":1,"key":"AAAA"}}`:                                                  "key is not 32",
 		`{"hello":{"version":0,"min_version":0,` + key + `}}`:                                                   "no range",

@@ -19,6 +19,12 @@ const (
 	TokenHeader  = "Converge-Token"
 )
 
+// SessionHeader carries the id of a client's session: from the server in every
+// answer to a client's handshake that it has looked at, and from a client that
+// comes back in its handshake, where it is the id of the stream's first
+// connection.
+const SessionHeader = "Converge-Session"
+
 // KeyHeader is the header of a registration's handshake in which an agent names
 // its run key, unpadded base64url of 32 bytes: where that stands for a
 // credential it is believed once the proof has come.

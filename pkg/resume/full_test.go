@@ -24,7 +24,7 @@ func TestFull(t *testing.T) {
 				return a.dial(ctx)
 			}
 			near, far := net.Pipe()
-			serving.Go(func() { _ = a.Resume(far) })
+			serving.Go(func() { _, _ = a.Resume(far) })
 			return near, nil
 		}
 		client, server := a.open(Config{Dial: dial})

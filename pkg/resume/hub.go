@@ -98,10 +98,11 @@ func (h *Hub) Accept(conn net.Conn) (stream *Stream, isNew bool, err error) {
 }
 
 // Resume is Accept for an agent that has no room for a new stream: it takes
-// the connections of those that go on, and refuses others with ErrFull.
-func (h *Hub) Resume(conn net.Conn) error {
-	_, _, err := h.accept(conn, true)
-	return err
+// the connections of those that go on, which it returns, and refuses others
+// with ErrFull.
+func (h *Hub) Resume(conn net.Conn) (*Stream, error) {
+	stream, _, err := h.accept(conn, true)
+	return stream, err
 }
 
 func (h *Hub) accept(conn net.Conn, full bool) (stream *Stream, isNew bool, err error) {

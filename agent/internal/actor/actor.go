@@ -124,9 +124,9 @@ func (j Job) Who(forge forgekeys.Forge, anyone bool) (forgekeys.Forge, string, e
 	return forge, j.Name, nil
 }
 
-// server takes the scheme and host of a repository's address, which may be
+// ForgeOf takes the scheme and host of a repository's address, which may be
 // that of git over ssh, and the kind of forge where the host is a known one.
-func server(address string) (forge forgekeys.Forge, base string) {
+func ForgeOf(address string) (forge forgekeys.Forge, base string) {
 	host, scheme := "", "https"
 	if u, err := url.Parse(address); err == nil && u.Host != "" {
 		host = u.Hostname()

@@ -242,7 +242,7 @@ func TestServer(t *testing.T) {
 		"https://git.example.com:8443/a/b": " https://git.example.com:8443",
 		"https://github.com.evil.example/": " https://github.com.evil.example",
 	} {
-		forge, base := server(address)
+		forge, base := ForgeOf(address)
 		if got := string(forge) + " " + base; got != want {
 			t.Errorf("%s: %q", address, got)
 		}

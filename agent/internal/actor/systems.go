@@ -77,7 +77,7 @@ func readGitLab(env environment, job *Job) {
 // project is public.
 func readCircle(env environment, job *Job) {
 	job.Name = env("CIRCLE_USERNAME")
-	job.Forge, job.Address = server(env("CIRCLE_REPOSITORY_URL"))
+	job.Forge, job.Address = ForgeOf(env("CIRCLE_REPOSITORY_URL"))
 	if env("CIRCLE_PR_USERNAME") != "" || env("CIRCLE_PR_REPONAME") != "" || env("CIRCLE_PR_NUMBER") != "" {
 		job.Stranger = "the pull request is from a fork"
 	}
@@ -133,7 +133,7 @@ func readWoodpecker(env environment, job *Job) {
 // there is the commit's author, who may be somebody whose change another one
 // has pushed.
 func readDrone(env environment, job *Job) {
-	job.Forge, job.Address = server(env("DRONE_REPO_LINK"))
+	job.Forge, job.Address = ForgeOf(env("DRONE_REPO_LINK"))
 	private := env("DRONE_REPO_VISIBILITY") == "private" || env("DRONE_REPO_VISIBILITY") == "internal" || env("DRONE_REPO_PRIVATE") == "true"
 	if trigger := env("DRONE_BUILD_TRIGGER"); trigger != "" && !strings.HasPrefix(trigger, "@") {
 		job.Name = trigger

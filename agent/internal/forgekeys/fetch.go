@@ -3,15 +3,12 @@ package forgekeys
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
-	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,7 +76,7 @@ func newFetcher(source Source, caFile string) (*fetcher, error) {
 		return nil, err
 	}
 	if caFile != "" {
-		if tr.TLSClientConfig.RootCAs, err = roots(caFile); err != nil {
+		if tr.TLSClientConfig.RootCAs, err = transport.Roots(caFile); err != nil {
 			return nil, err
 		}
 	}
@@ -96,25 +93,6 @@ func newFetcher(source Source, caFile string) (*fetcher, error) {
 			return nil
 		},
 	}}, nil
-}
-
-// roots are the system's with those of a file.
-func roots(file string) (*x509.CertPool, error) {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		if runtime.GOOS != "windows" {
-			return nil, fmt.Errorf("cannot read the system's certificates: %w", err)
-		}
-		pool = x509.NewCertPool()
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the CA file: %w", err)
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("the CA file %s holds no PEM certificate", file)
-	}
-	return pool, nil
 }
 
 // key is a key and whose it is.

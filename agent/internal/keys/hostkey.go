@@ -12,12 +12,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"runtime"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/files"
 )
 
 const (
@@ -41,7 +42,7 @@ func HostKey(file string) (ssh.Signer, error) {
 		}
 		return ssh.NewSignerFromKey(private)
 	}
-	text, err := readHostKey(file)
+	text, err := files.Read(file, maxHostKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the host key file %s does not exist: "+
 			"make it with ssh-keygen -t ed25519 -N '' -f %s: %w", file, file, fs.ErrNotExist)
@@ -65,23 +66,6 @@ func HostKey(file string) (ssh.Signer, error) {
 			"make another one with ssh-keygen -t ed25519 -N ''", file, why)
 	}
 	return signer, nil
-}
-
-// readHostKey reads at most maxHostKey bytes.
-func readHostKey(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxHostKey+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxHostKey {
-		return nil, fmt.Errorf("it has more than %d KiB", maxHostKey>>10)
-	}
-	return text, nil
 }
 
 // Exposed returns a sentence to warn with when accounts other than the owner

@@ -107,7 +107,7 @@ func (l *Link) answer(ctx context.Context, c *control, d *rendezvous.Dial) {
 		defer exit()
 		conn, err := l.dialBack(ctx, d.Client, d.Token)
 		if err != nil {
-			l.log.Warn("cannot dial back for a client", "client", d.Client, "err", err)
+			l.log.Warn("cannot dial back for a client", "client", d.Client, "session", d.Session, "err", err)
 			fail("the agent could not connect back")
 			return
 		}

@@ -87,6 +87,9 @@ type Client struct {
 	Remote string
 	// Protocol is the one of Protocols that the client speaks, or "".
 	Protocol string
+	// Session is the id of the client's session, the server's word for it in
+	// its log and the client's; "" if the server has none.
+	Session string
 	// Full says that there is no room for another client: Serve may take the
 	// connection only for one that it has already, and must return soon.
 	Full bool
@@ -94,7 +97,7 @@ type Client struct {
 
 // clientOf is the client that a dial is about.
 func clientOf(d *rendezvous.Dial) Client {
-	return Client{Remote: transport.Printable(d.Remote), Protocol: d.Protocol}
+	return Client{Remote: transport.Printable(d.Remote), Protocol: d.Protocol, Session: d.Session}
 }
 
 // enter gives a client a place, and the function that gives it back; false if
@@ -128,6 +131,10 @@ type Link struct {
 	slots   chan struct{} // one for each client
 	returns chan struct{} // one for each connection that came when slots was full
 
+	smu     sync.Mutex
+	status  *rendezvous.Status // the last that was said; nil for none
+	changed chan struct{}      // one element: look at the status
+
 	// The constants; tests have less time.
 	registerWait, dialWait, sendWait, byeWait, firstPark, nextPark time.Duration
 
@@ -155,6 +162,7 @@ func New(cfg Config) (*Link, error) {
 	return &Link{
 		cfg: cfg, log: cfg.Logger, key: key, slots: make(chan struct{}, maxClients),
 		returns:      make(chan struct{}, maxReturning),
+		changed:      make(chan struct{}, 1),
 		registerWait: registerWait, dialWait: dialWait, sendWait: sendWait, byeWait: byeWait,
 		firstPark: firstPark, nextPark: nextPark,
 		id: cfg.ID, announce: true, pause: newBackoff(firstPause, longestPause),
@@ -232,6 +240,7 @@ func (l *Link) session(ctx context.Context) (registered bool, err error) {
 	if c.renew > 0 {
 		watch.Go(func() { l.renew(chores, c) })
 	}
+	watch.Go(func() { l.tellStatus(chores, c) })
 	watch.Go(func() {
 		select {
 		case <-ctx.Done():

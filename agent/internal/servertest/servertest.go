@@ -223,11 +223,12 @@ func unlessGone(err error) error {
 }
 
 // Hear receives the agent's next message, but for those that ask for leave to
-// park, which come when they will and are not answered.
+// park and that tell how it stands, which come when they will and are not
+// answered.
 func (c *Control) Hear() (rendezvous.Message, error) {
 	for {
 		m, err := c.HearAll()
-		if err != nil || m.Park == nil {
+		if err != nil || m.Park == nil && m.Status == nil {
 			return m, err
 		}
 	}

@@ -32,6 +32,12 @@ func (r *run) awaitJob(ctx context.Context, job <-chan JobEnd) {
 			r.sshd.Wall(text)
 		}
 		st, err := r.loop.Do(ctx, expiry.JobEnded(end.Stay))
+		if err == nil && end.Stay {
+			r.mu.Lock()
+			r.busy = false
+			r.mu.Unlock()
+			r.tellWaiting(st)
+		}
 		if err != nil || st.Phase != expiry.Waiting {
 			return
 		}

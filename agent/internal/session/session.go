@@ -19,6 +19,7 @@ import (
 	"example.com/converge/agent/internal/control"
 	"example.com/converge/agent/internal/joblog"
 	"example.com/converge/agent/internal/link"
+	"example.com/converge/agent/internal/notify"
 	"example.com/converge/agent/internal/sshd"
 	"example.com/converge/pkg/expiry"
 	"example.com/converge/pkg/expiry/hold"
@@ -57,6 +58,8 @@ type Config struct {
 	// announce.JSON they go to Object.
 	Print  announce.Print
 	Object io.Writer
+	// Notify tells people elsewhere; nil tells nobody.
+	Notify *notify.Notifier
 	// Logger must not be nil.
 	Logger *slog.Logger
 }
@@ -66,17 +69,24 @@ type run struct {
 	cfg  Config
 	log  *slog.Logger
 	loop *expiry.Loop
+	link *link.Link
 	sshd *sshd.Server
 	hub  *resume.Hub // nil where streams end with their connections
 	dir  string      // the agent's folder
 	word string      // how its shells call the agent
 
-	job *joblog.Log
+	job     *joblog.Log
+	notices *notify.Session
 
 	mu      sync.Mutex
 	id      string        // once registered
 	holdErr error         // of the last .hold
+	lost    error         // why the link is lost for good
+	busy    bool          // the job's command runs, or nobody is to be waited for
+	told    string        // the id with which notices told that somebody is waited for
 	phase   chan struct{} // closed, and replaced, at each change of the phase
+
+	sessions map[*resume.Stream]string // with which each began
 }
 
 // Run lets people in until the session ends, and returns the exit code. ctx is
@@ -121,6 +131,7 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	r.link = connection
 	// A session without local commands is better than none.
 	commands, err := control.Listen(dir, r.command, r.log)
 	if err != nil {
@@ -138,13 +149,15 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	defer endLink()
 	watchCtx, endWatch := context.WithCancel(process)
 	defer endWatch()
+	r.busy = cfg.Job != nil
+	r.notices = cfg.Notify.Start()
 	var parts sync.WaitGroup
-	var linkErr error
 	parts.Go(func() {
 		// A link that has failed returns when its last client has gone, so that
 		// who is in may stay; after that nobody can come. The machine has heard
 		// of that client's logout before: where it is the end, that counts.
-		if linkErr = connection.Run(linkCtx); linkErr != nil {
+		if err := connection.Run(linkCtx); err != nil {
+			r.lose(err)
 			r.loop.Send(expiry.Signal())
 		}
 	})
@@ -156,6 +169,8 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 
 	reason, err := r.loop.Run(process)
 	endWatch()
+	r.tellEnd(reason)
+	parts.Go(func() { r.notices.Close(process) }) // while the rest ends
 	if commands != nil {
 		commands.Close() // what is asked already is answered
 	}
@@ -167,10 +182,10 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	r.endStreams(out)
 	endLink()
 	parts.Wait()
-	if reason == expiry.Signalled && linkErr != nil {
-		r.note(linkErr.Error()) // the log has it from the caller
+	if lost := r.lostBy(reason); lost != nil {
+		r.note(lost.Error()) // the log has it from the caller
 		r.summarize("Converge: the session failed")
-		return 0, linkErr
+		return 0, lost
 	}
 	r.say(reason.Sentence())
 	r.summarize("Converge: the session is over")
@@ -300,6 +315,7 @@ func (r *run) effect(e expiry.Effect) {
 		}
 		text := announce.Warning(e, hold)
 		r.say(text)
+		r.tellWarning(e)
 		if !r.cfg.NoWall {
 			r.sshd.Wall(text)
 		}
@@ -309,7 +325,9 @@ func (r *run) effect(e expiry.Effect) {
 		close(r.phase)
 		r.phase = make(chan struct{})
 		r.mu.Unlock()
+		r.tellServer()
 	case expiry.DeadlineChanged:
+		r.tellServer()
 		r.log.Debug("deadline", "at", e.Deadline, "remaining", e.Remaining)
 	case expiry.WriteHold:
 		r.writeHold(e)
@@ -323,6 +341,7 @@ type events struct{ r *run }
 
 func (e events) Login(u sshd.UserInfo) {
 	e.r.loggedIn(u)
+	e.r.tellLogin(u)
 	e.r.loop.Send(expiry.Login(expiry.UserID(u.ID)))
 }
 

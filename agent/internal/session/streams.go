@@ -50,27 +50,64 @@ func (r *run) resumable(cfg *Config) error {
 // its own already.
 func (r *run) serve(conn net.Conn, client link.Client) {
 	if client.Protocol != resume.Protocol {
-		r.sshd.HandleConn(visitor{conn, client.Remote})
+		r.log.Debug("a client is there", "session", client.Session, "remote", client.Remote)
+		r.sshd.HandleConn(visitor{conn, client})
 		return
 	}
 	if client.Full {
-		r.refused(client, r.hub.Resume(conn))
+		stream, err := r.hub.Resume(conn)
+		r.goesOn(stream, client, err)
 		return
 	}
 	stream, isNew, err := r.hub.Accept(conn)
 	if err != nil || !isNew {
-		r.refused(client, err)
+		r.goesOn(stream, client, err)
 		return
 	}
-	r.sshd.HandleConn(caller{stream, client.Remote})
+	r.log.Debug("a client is there", "session", client.Session, "remote", client.Remote)
+	r.began(stream, client.Session)
+	r.sshd.HandleConn(caller{stream, client})
 	// Its client may have something to get still. Until then it has its place:
 	// nobody can have more streams than there are places.
 	<-stream.Done()
+	r.ended(stream)
+}
+
+// began remembers with which session a stream began.
+func (r *run) began(s *resume.Stream, session string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sessions == nil {
+		r.sessions = map[*resume.Stream]string{}
+	}
+	r.sessions[s] = session
+}
+
+func (r *run) ended(s *resume.Stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sessions, s)
+}
+
+// sessionOf is the session with which a stream began.
+func (r *run) sessionOf(s *resume.Stream) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sessions[s]
+}
+
+// goesOn logs that a stream goes on, on another connection, or why it does not.
+func (r *run) goesOn(s *resume.Stream, client link.Client, err error) {
+	if err != nil {
+		r.refused(client, err)
+		return
+	}
+	r.log.Info("a client's session goes on", "session", client.Session, "first", r.sessionOf(s), "remote", client.Remote)
 }
 
 func (r *run) refused(client link.Client, err error) {
 	if err != nil && !errors.Is(err, resume.ErrHubClosed) {
-		r.log.Info("a client's connection was of no use", "remote", client.Remote, "err", err)
+		r.log.Info("a client's connection was of no use", "session", client.Session, "remote", client.Remote, "err", err)
 	}
 }
 
@@ -81,10 +118,10 @@ func (r *run) noticed(s *resume.Stream, n resume.Notice) {
 		if n.Err != nil {
 			why = transport.Printable(n.Err.Error())
 		}
-		r.log.Info("a client's connection was lost: its session waits", "window", n.Window, "err", why)
+		r.log.Info("a client's connection was lost: its session waits", "window", n.Window, "err", why, "first", r.sessionOf(s))
 		return
 	}
-	r.log.Info("a client is back")
+	r.log.Info("a client is back", "first", r.sessionOf(s))
 }
 
 // endStreams ends all streams, when the SSH sessions have ended. The clients
@@ -108,21 +145,27 @@ func (r *run) endStreams(ctx context.Context) {
 // visitor is a client's connection with the client's own address.
 type visitor struct {
 	net.Conn
-	remote string
+	client link.Client
 }
 
 // RemoteAddr is where the client came from, as the server saw it.
-func (v visitor) RemoteAddr() net.Addr { return clientAddr(v.remote) }
+func (v visitor) RemoteAddr() net.Addr { return clientAddr(v.client.Remote) }
+
+// Session is the id of the client's session.
+func (v visitor) Session() string { return v.client.Session }
 
 // caller is the like for a resumable stream: the address is that of its first
 // connection.
 type caller struct {
 	*resume.Stream
-	remote string
+	client link.Client
 }
 
 // RemoteAddr is where the client came from, as the server saw it.
-func (c caller) RemoteAddr() net.Addr { return clientAddr(c.remote) }
+func (c caller) RemoteAddr() net.Addr { return clientAddr(c.client.Remote) }
+
+// Session is the id of the session with which the stream began.
+func (c caller) Session() string { return c.client.Session }
 
 type clientAddr string
 

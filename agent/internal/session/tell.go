@@ -9,6 +9,7 @@ import (
 	"example.com/converge/agent/internal/announce"
 	"example.com/converge/agent/internal/sshd"
 	"example.com/converge/pkg/expiry"
+	"example.com/converge/pkg/rendezvous"
 )
 
 // say writes a line to the job's log, and keeps it for the summary.
@@ -37,6 +38,22 @@ func (r *run) loggedOut(u sshd.UserInfo) {
 	r.note(name(u) + " logged out")
 }
 
+// tellServer says how the agent stands, for the sessions page of the server.
+func (r *run) tellServer() {
+	if r.link == nil {
+		return
+	}
+	s := r.loop.Snapshot()
+	status := rendezvous.Status{State: s.Phase.String(), Users: len(s.Users)}
+	if s.Busy {
+		status.State = "job-running"
+	}
+	if !s.Deadline.IsZero() {
+		status.Expires = max(s.Deadline.Unix(), 0)
+	}
+	r.link.Status(status)
+}
+
 // summarize adds to the step's summary.
 func (r *run) summarize(heading string) {
 	if err := r.job.Summarize(heading); err != nil {
@@ -61,6 +78,8 @@ func (r *run) registered(id string) {
 	}
 	r.note("people could log in; the host key is " + access.Fingerprint())
 	r.summarize("Converge: this job could be entered")
+	r.tellWaiting(status)
+	r.tellServer()
 	if status.Phase == expiry.Waiting && !status.Busy {
 		r.inform(announce.Waiting(status.Remaining, status.Deadline))
 	}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"example.com/converge/agent/internal/link"
 	"example.com/converge/agent/internal/sshd"
 	"example.com/converge/pkg/expiry"
 )
@@ -159,7 +160,7 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestVisitor(t *testing.T) {
-	var conn net.Conn = visitor{remote: "192.0.2.1:1"}
+	var conn net.Conn = visitor{client: link.Client{Remote: "192.0.2.1:1"}}
 	if addr := conn.RemoteAddr(); addr.String() != "192.0.2.1:1" || addr.Network() != "converge" {
 		t.Errorf("%v", addr)
 	}

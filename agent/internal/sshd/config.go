@@ -119,7 +119,7 @@ func (s *Server) serverConfig(ctx gssh.Context) *ssh.ServerConfig {
 				s.login(c, ctx, m.User())
 			case method != "none":
 				s.log.Info("a login attempt was refused", "method", method,
-					"user", clip(m.User()), "remote", c.info.Remote)
+					"user", clip(m.User()), "session", c.info.Session, "remote", c.info.Remote)
 			}
 		},
 	}

@@ -60,7 +60,8 @@ type conn struct {
 // sessions. It closes the connection. Too many connections that have not
 // logged in, or a Shutdown, make it close the connection at once. A connection
 // that may be lost and come back may have the methods Keep, which is called
-// after the login, and Attached, which reports whether it is there.
+// after the login, and Attached, which reports whether it is there. One with
+// the method Session tells its id for the log.
 func (s *Server) HandleConn(nc net.Conn) {
 	c := s.admit(nc)
 	if c == nil {
@@ -74,7 +75,7 @@ func (s *Server) HandleConn(nc net.Conn) {
 	timer := time.AfterFunc(s.cfg.LoginTimeout, func() {
 		defer close(expired)
 		if !c.isLoggedIn() {
-			s.log.Info("a connection was closed: it did not log in", "remote", c.info.Remote,
+			s.log.Info("a connection was closed: it did not log in", "session", c.info.Session, "remote", c.info.Remote,
 				"timeout", s.cfg.LoginTimeout)
 			c.Close()
 		}
@@ -105,6 +106,9 @@ func (s *Server) admit(nc net.Conn) *conn {
 	if addr := nc.RemoteAddr(); addr != nil {
 		c.info.Remote = addr.String()
 	}
+	if named, ok := nc.(interface{ Session() string }); ok {
+		c.info.Session = named.Session()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -112,7 +116,7 @@ func (s *Server) admit(nc net.Conn) *conn {
 		return nil
 	case s.pending >= maxPending:
 		s.log.Warn("a connection was refused: too many others have not logged in",
-			"remote", c.info.Remote, "limit", maxPending)
+			"session", c.info.Session, "remote", c.info.Remote, "limit", maxPending)
 		return nil
 	}
 	s.pending++
@@ -136,7 +140,7 @@ func (s *Server) login(c *conn, ctx gssh.Context, user string) {
 	c.loggedIn = true
 	c.mu.Unlock()
 	s.mu.Unlock()
-	s.log.Info("a user logged in", "id", c.info.ID, "user", user, "remote", c.info.Remote,
+	s.log.Info("a user logged in", "id", c.info.ID, "session", c.info.Session, "user", user, "remote", c.info.Remote,
 		"key", c.info.KeyFingerprint, "of", c.grant.Owner)
 	s.events.Login(c.info)
 	if k, ok := c.transport.(interface{ Keep() }); ok {
@@ -167,7 +171,7 @@ func (s *Server) forget(c *conn) {
 	delete(s.conns, c)
 	s.mu.Unlock()
 	if loggedIn {
-		s.log.Info("a user logged out", "id", c.info.ID, "user", c.info.User)
+		s.log.Info("a user logged out", "id", c.info.ID, "session", c.info.Session, "user", c.info.User)
 		s.events.Logout(c.info)
 	}
 }
@@ -343,7 +347,7 @@ func (c *conn) keepAlive(ctx gssh.Context, interval time.Duration) {
 			seen, silent = now, 0
 		} else if silent++; silent > missedKeepAlives {
 			c.server.log.Info("a connection was closed: its client does not answer",
-				"id", c.info.ID, "remote", c.info.Remote)
+				"id", c.info.ID, "session", c.info.Session, "remote", c.info.Remote)
 			c.Close()
 			return
 		}

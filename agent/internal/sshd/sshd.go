@@ -131,6 +131,9 @@ type UserInfo struct {
 	User string
 	// Remote is the peer's address as the connection gives it.
 	Remote string
+	// Session is the id of the connection's session, as the server's log and
+	// the client's have it; "" if it has none.
+	Session string
 	// KeyFingerprint is SHA256:… as OpenSSH prints it, "" after a password.
 	KeyFingerprint string
 	// Owner tells whose the key is, where that is known, and is fit to be shown.

@@ -24,9 +24,9 @@ const (
 
 // Forwarder accepts and joins. Its fields are set before Serve.
 type Forwarder struct {
-	// Dial opens the far end of one connection, and calls notice, in turn, when
-	// that stalls and when it is back.
-	Dial func(ctx context.Context, notice func(resume.Notice)) (net.Conn, error)
+	// Dial opens the far end of one connection, and tells what becomes of it:
+	// see clientend.Target.
+	Dial func(ctx context.Context, on *clientend.Events) (net.Conn, error)
 	// Raw says that the far end need not speak SSH, so a local client cannot
 	// be told in SSH's words what went wrong.
 	Raw bool
@@ -71,18 +71,50 @@ func (f *Forwarder) Serve(ctx context.Context, listener net.Listener) error {
 	}
 }
 
-// notices logs that a connection stalls and that it is back.
-func notices(log *slog.Logger) func(resume.Notice) {
-	return func(n resume.Notice) {
-		if n.State == resume.Stalled {
-			why := ""
-			if n.Err != nil {
-				why = transport.Printable(n.Err.Error())
+// journal logs what becomes of one connection, with the ids of its session, by
+// which the server's and the agent's logs have it too.
+type journal struct {
+	log *slog.Logger
+
+	mu             sync.Mutex
+	session, first string // of the present connection; "" where there are none
+}
+
+// logger is log with the ids.
+func (j *journal) logger() *slog.Logger {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	log := j.log
+	if j.session != "" {
+		log = log.With("session", j.session)
+	}
+	if j.first != "" {
+		log = log.With("first", j.first)
+	}
+	return log
+}
+
+func (j *journal) events() *clientend.Events {
+	return &clientend.Events{
+		Session: func(id, first string) {
+			j.mu.Lock()
+			j.session, j.first = id, first
+			j.mu.Unlock()
+			if first != "" {
+				j.logger().Info("going on over a new connection")
 			}
-			log.Warn("connection lost: reconnecting", "window", n.Window, "err", why)
-			return
-		}
-		log.Info("connected again")
+		},
+		Notice: func(n resume.Notice) {
+			if n.State == resume.Stalled {
+				why := ""
+				if n.Err != nil {
+					why = transport.Printable(n.Err.Error())
+				}
+				j.logger().Warn("connection lost: reconnecting", "window", n.Window, "err", why)
+				return
+			}
+			j.logger().Info("connected again")
+		},
 	}
 }
 
@@ -92,24 +124,24 @@ func (f *Forwarder) handle(ctx context.Context, local net.Conn) {
 	// Whatever waits for local below ends with ctx.
 	stop := context.AfterFunc(ctx, func() { _ = local.Close() })
 	defer stop()
-	log := f.Logger.With("local", local.RemoteAddr().String())
-	remote, err := f.Dial(ctx, notices(log))
+	j := &journal{log: f.Logger.With("local", local.RemoteAddr().String())}
+	remote, err := f.Dial(ctx, j.events())
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return
 	case err != nil:
-		log.Error("cannot connect", "err", err)
+		j.logger().Error("cannot connect", "err", err)
 		if !f.Raw {
 			sayInSSH(local, err.Error())
 		}
 		return
 	}
-	log.Info("connected")
+	j.logger().Info("connected")
 	err = clientend.Join(ctx, remote, clientend.Local{In: local, Out: local})
 	drain(local)
 	if err != nil {
-		log.Warn("connection ended", "err", err)
+		j.logger().Warn("connection ended", "err", err)
 		return
 	}
-	log.Info("connection ended")
+	j.logger().Info("connection ended")
 }

@@ -18,8 +18,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"example.com/converge/pkg/clientend"
 	"example.com/converge/pkg/frame"
-	"example.com/converge/pkg/resume"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,8 +35,8 @@ type running struct {
 }
 
 // dialMemory makes a Dial that sends the far ends to far.
-func dialMemory(far chan<- *frame.Conn) func(context.Context, func(resume.Notice)) (net.Conn, error) {
-	return func(context.Context, func(resume.Notice)) (net.Conn, error) {
+func dialMemory(far chan<- *frame.Conn) func(context.Context, *clientend.Events) (net.Conn, error) {
+	return func(context.Context, *clientend.Events) (net.Conn, error) {
 		near, remote := net.Pipe()
 		far <- frame.Server(remote, nil, frame.Options{})
 		return frame.Client(near, nil, frame.Options{}), nil
@@ -220,7 +220,7 @@ func TestStop(t *testing.T) {
 	})
 	t.Run("dialling", func(t *testing.T) {
 		dialling := make(chan struct{})
-		r := run(t, &Forwarder{Dial: func(ctx context.Context, _ func(resume.Notice)) (net.Conn, error) {
+		r := run(t, &Forwarder{Dial: func(ctx context.Context, _ *clientend.Events) (net.Conn, error) {
 			close(dialling)
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -234,7 +234,7 @@ func TestStop(t *testing.T) {
 // TestCannotConnect tells an ssh client why, though it goes on sending, and
 // another client nothing.
 func TestCannotConnect(t *testing.T) {
-	failing := func(context.Context, func(resume.Notice)) (net.Conn, error) {
+	failing := func(context.Context, *clientend.Events) (net.Conn, error) {
 		return nil, errors.New("there is no agent \x1b[1mnone")
 	}
 	t.Run("ssh", func(t *testing.T) {
