@@ -1,25 +1,15 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"os"
-	"os/signal"
-	"syscall"
+	"slices"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sync/errgroup"
 
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/server/internal/access"
-	"example.com/converge/server/internal/audit"
-	"example.com/converge/server/internal/debug"
-	"example.com/converge/server/internal/gate"
 	"example.com/converge/server/internal/limits"
-	"example.com/converge/server/internal/web"
 )
 
 // accessFlags are the options about who may use the server, and how much.
@@ -35,11 +25,12 @@ func accessFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "anonymous", Category: who, Usage: "`ROLE`, agent or client, that needs no token in spite of --tokens and --policy"},
 		&cli.StringSliceFlag{Name: "allow-origin", Category: who, Usage: "`ORIGIN` of web pages that may connect besides the server's own, such as https://example.org"},
 		&cli.StringFlag{Name: "make-token", Category: who, Usage: "print a new token and its line for --tokens, with this `NAME`, and end"},
-		&cli.StringFlag{Name: "role", Category: who, Value: "agent", Usage: "`ROLE` of --make-token: agent, client or agent,client"},
+		&cli.StringFlag{Name: "role", Category: who, Value: "agent", Usage: "`ROLE` of --make-token: agent, client, viewer, or several with commas between"},
 		&cli.StringSliceFlag{Name: "ids", Category: who, Usage: "`PATTERN` of the ids of --make-token, such as team/**; all by default"},
+		&cli.BoolFlag{Name: "sessions", Category: who, Usage: "show /sessions, who is here now, to those who have a token with the role viewer"},
 		&cli.BoolFlag{Name: "check-policy", Category: who, Usage: "read --tokens and --policy, say what is wrong with them, and end"},
 		&cli.StringFlag{Name: "audit-log", Category: told, Usage: "`FILE` to which who came and what became of it is added as lines of JSON, - for the standard output"},
-		&cli.StringFlag{Name: "debug-listen", Category: told, Usage: "`ADDRESS` of a second listener with /metrics and /debug/pprof/, such as 127.0.0.1:6060"},
+		&cli.StringFlag{Name: "debug-listen", Category: told, Usage: "`ADDRESS` of a second listener with /metrics, /debug/pprof/ and what server status asks for, such as 127.0.0.1:6060"},
 		&cli.BoolFlag{Name: "debug-public", Category: told, Usage: "let others than this machine reach --debug-listen"},
 		limit("max-connections", d.Connections, "`NUMBER` of agents and clients of an address (IPv6: of a /64)"),
 		limit("max-handshakes", d.Handshakes, "`NUMBER` of them that are not registered or connected yet"),
@@ -66,25 +57,22 @@ func makeToken(in *cmdline.Invocation) error {
 	return err
 }
 
-// openGuard reads the files of access.
-func openGuard(in *cmdline.Invocation, trail *audit.Log, log *slog.Logger) (*access.Guard, error) {
-	cfg := access.Config{Tokens: in.String("tokens"), Policy: in.String("policy"), Logger: log}
+// openGuard reads the files of access. reloaded, which may be nil, is told of
+// each reload.
+func openGuard(in *cmdline.Invocation, reloaded func(error), log *slog.Logger) (*access.Guard, error) {
+	cfg := access.Config{Tokens: in.String("tokens"), Policy: in.String("policy"), Reloaded: reloaded, Logger: log}
 	for _, word := range in.StringSlice("anonymous") {
 		roles, err := access.ParseRoles(word)
 		if err != nil {
 			return nil, cmdline.Usagef("--anonymous: %v", err)
 		}
+		if slices.Contains(roles, access.Viewer) {
+			return nil, cmdline.Usagef("--anonymous is %q: viewers always need a token", word)
+		}
 		cfg.Anonymous = append(cfg.Anonymous, roles...)
 	}
 	if len(cfg.Anonymous) > 0 && cfg.Tokens == "" && cfg.Policy == "" {
 		return nil, cmdline.Usagef("--anonymous goes with --tokens or --policy: without them everybody may do everything")
-	}
-	cfg.Reloaded = func(err error) {
-		e := audit.Event{Event: "access.reloaded"}
-		if err != nil {
-			e.Event, e.Result = "access.not-reloaded", err.Error()
-		}
-		trail.Write(e)
 	}
 	return access.Open(cfg)
 }
@@ -102,6 +90,12 @@ func checkPolicy(in *cmdline.Invocation, log *slog.Logger) error {
 	return err
 }
 
+// limitOptions are the options about numbers.
+var limitOptions = []string{
+	"max-connections", "max-handshakes", "max-registrations", "max-failures",
+	"max-id-clients", "max-id-connects", "max-id-registrations",
+}
+
 // readLimits reads the options about numbers.
 func readLimits(in *cmdline.Invocation) (limits.Config, error) {
 	var cfg limits.Config
@@ -115,114 +109,4 @@ func readLimits(in *cmdline.Invocation) (limits.Config, error) {
 		}
 	}
 	return cfg, nil
-}
-
-// doorkeeper is all that decides who may use the server, and tells who did.
-type doorkeeper struct {
-	gate    *gate.Gate
-	guard   *access.Guard
-	trail   *audit.Log // nil for none
-	debug   *debug.Server
-	figures net.Listener // of debug; nil for none
-	hup     chan os.Signal
-}
-
-// newDoorkeeper reads the options. What it opens ends with run, or with close
-// if that is not called.
-func newDoorkeeper(in *cmdline.Invocation, origins *web.Origins, log *slog.Logger) (*doorkeeper, error) {
-	d := &doorkeeper{}
-	most, err := readLimits(in)
-	if err != nil {
-		return nil, err
-	}
-	if address := in.String("debug-listen"); address != "" {
-		if err := debug.CheckAddress(address, in.Bool("debug-public")); err != nil {
-			return nil, cmdline.Usagef("%v", err)
-		}
-	} else if in.Bool("debug-public") {
-		return nil, cmdline.Usagef("--debug-public goes with --debug-listen")
-	}
-	if path := in.String("audit-log"); path != "" {
-		var out io.Writer
-		if path == "-" {
-			out = in.Stdout
-		}
-		if d.trail, err = audit.Open(path, out, log); err != nil {
-			return nil, err
-		}
-	}
-	if d.guard, err = openGuard(in, d.trail, log); err != nil {
-		d.close()
-		return nil, err
-	}
-	cfg := gate.Config{
-		Guard: d.guard, Limits: limits.New(most), Audit: d.trail, AddrOf: origins.ClientIP, Logger: log,
-	}
-	if address := in.String("debug-listen"); address != "" {
-		meter := debug.NewMeter()
-		cfg.Meter = meter
-		d.debug = debug.New(meter, in.Bool("debug-public"), log)
-		if d.figures, err = net.Listen("tcp", address); err != nil {
-			d.close()
-			return nil, cmdline.ListenError(address, "choose another with --debug-listen", err)
-		}
-	}
-	d.gate = gate.New(cfg)
-	// Who has nothing to be read again ends with the terminal, as ever.
-	if in.String("tokens")+in.String("policy")+in.String("audit-log") != "" {
-		d.hup = make(chan os.Signal, 1)
-		signal.Notify(d.hup, syscall.SIGHUP)
-	}
-	return d, nil
-}
-
-// tell says once who may come in.
-func (d *doorkeeper) tell(log *slog.Logger) {
-	agents, clients := d.guard.Everybody(access.Agent), d.guard.Everybody(access.Client)
-	switch {
-	case agents && clients:
-		log.Warn("open: whoever reaches this server may register agents and connect to ids; see --tokens and --policy")
-	default:
-		log.Info("closed", "anonymous_agents", agents, "anonymous_clients", clients, "rules", d.guard.Describe())
-	}
-	if d.figures != nil {
-		log.Info("serving figures", "address", d.figures.Addr().String())
-	}
-}
-
-// run follows files and signals, and serves the figures, until ctx ends.
-func (d *doorkeeper) run(ctx context.Context) error {
-	group, running := errgroup.WithContext(ctx)
-	group.Go(func() error { d.guard.Run(running); return nil })
-	group.Go(func() error {
-		for {
-			select {
-			case <-d.hup:
-				d.trail.Reopen()
-				d.guard.Reload()
-			case <-running.Done():
-				return nil
-			}
-		}
-	})
-	if d.figures != nil {
-		group.Go(func() error { return d.debug.Serve(d.figures) })
-		group.Go(func() error {
-			<-running.Done()
-			return d.debug.Shutdown(context.WithoutCancel(ctx))
-		})
-	}
-	return group.Wait()
-}
-
-// close writes the rest of the audit log. It is to be called when nobody is
-// connected any more.
-func (d *doorkeeper) close() {
-	if d.hup != nil {
-		signal.Stop(d.hup)
-	}
-	if d.figures != nil {
-		_ = d.figures.Close()
-	}
-	d.trail.Close()
 }

@@ -9,16 +9,15 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"example.com/converge/pkg/files"
 	"example.com/converge/server/internal/oidc"
 )
 
@@ -44,18 +43,22 @@ type Guard struct {
 	log *slog.Logger
 	now func() time.Time
 
+	open bool // nobody needs a credential
+
 	reloading sync.Mutex
 
 	mu      sync.Mutex
-	rules   *rules // never changed, but replaced
-	problem string // what was logged last about changed files
+	rules   *rules    // never changed, but replaced
+	problem string    // what was logged last about changed files
+	loaded  time.Time // when the rules were read
 	live    map[*Grant]func(reason string)
 	bound   bindings
 }
 
 // rules is what the files say at one time.
 type rules struct {
-	text     [2]string // of the files, to see changes
+	files    [2]string // of the tokens and of the policy; "" for none
+	text     [2]string // that was in them, to see changes
 	tokens   tokens
 	policy   *policy
 	verifier *oidc.Verifier
@@ -67,22 +70,23 @@ func Open(cfg Config) (*Guard, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Guard{
-		cfg: cfg, log: cfg.Logger, now: time.Now,
+		cfg: cfg, log: cfg.Logger, now: time.Now, open: cfg.Tokens == "" && cfg.Policy == "",
 		live: make(map[*Grant]func(string)), bound: newBindings(),
 	}
 	var err error
-	if g.rules, err = g.load(nil); err != nil {
+	if g.rules, err = load([2]string{cfg.Tokens, cfg.Policy}, nil); err != nil {
 		return nil, err
 	}
+	g.loaded = g.now()
 	for _, text := range g.rules.policy.warnings() {
 		g.log.Warn("the policy lets in more than it may seem: " + text)
 	}
 	return g, nil
 }
 
-// Everybody reports whether a role needs no credential.
+// Everybody reports whether a role needs no credential. A viewer always does.
 func (g *Guard) Everybody(role Role) bool {
-	return g.cfg.Tokens == "" && g.cfg.Policy == "" || slices.Contains(g.cfg.Anonymous, role)
+	return role != Viewer && (g.open || slices.Contains(g.cfg.Anonymous, role))
 }
 
 // Describe says in a few words what the files hold.
@@ -97,28 +101,28 @@ func (g *Guard) Describe() string {
 }
 
 // load reads the files, unless they are as they were: then it returns former.
-func (g *Guard) load(former *rules) (*rules, error) {
-	r := &rules{policy: &policy{}}
-	for i, path := range []string{g.cfg.Tokens, g.cfg.Policy} {
+func load(paths [2]string, former *rules) (*rules, error) {
+	r := &rules{files: paths, policy: &policy{}}
+	for i, path := range paths {
 		if path == "" {
 			continue
 		}
-		text, err := readFile(path)
+		text, err := files.Read(path, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the %s: %w", []string{"token file", "policy"}[i], err)
 		}
 		r.text[i] = string(text)
 	}
-	if former != nil && former.text == r.text {
+	if former != nil && former.files == r.files && former.text == r.text {
 		return former, nil
 	}
 	var err error
 	if r.tokens, err = parseTokens([]byte(r.text[0])); err != nil {
-		return nil, fmt.Errorf("cannot use the token file %s: %w", g.cfg.Tokens, err)
+		return nil, fmt.Errorf("cannot use the token file %s: %w", paths[0], err)
 	}
-	if g.cfg.Policy != "" {
-		if r.policy, err = parsePolicy([]byte(r.text[1]), filepath.Dir(g.cfg.Policy)); err != nil {
-			return nil, fmt.Errorf("cannot use the policy %s: %w", g.cfg.Policy, err)
+	if paths[1] != "" {
+		if r.policy, err = parsePolicy([]byte(r.text[1]), filepath.Dir(paths[1])); err != nil {
+			return nil, fmt.Errorf("cannot use the policy %s: %w", paths[1], err)
 		}
 	}
 	var verifier *oidc.Verifier
@@ -126,29 +130,15 @@ func (g *Guard) load(former *rules) (*rules, error) {
 		verifier = former.verifier
 	}
 	if r.verifier, err = oidc.New(r.policy.sources(), verifier); err != nil {
-		return nil, fmt.Errorf("cannot use the policy %s: %w", g.cfg.Policy, err)
+		return nil, fmt.Errorf("cannot use the policy %s: %w", paths[1], err)
 	}
 	return r, nil
-}
-
-// readFile reads a file of a bounded size.
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s is larger than %d KiB", path, maxFile>>10)
-	}
-	return text, err
 }
 
 // Run follows the files until ctx ends. Contents count, not times: what is
 // swapped in by a link or within a second is seen, too.
 func (g *Guard) Run(ctx context.Context) {
-	if g.cfg.Tokens == "" && g.cfg.Policy == "" {
+	if g.open {
 		return
 	}
 	ticker := time.NewTicker(recheck)
@@ -172,32 +162,63 @@ func (g *Guard) Reload() {
 	g.mu.Lock()
 	former := g.rules
 	g.mu.Unlock()
-	loaded, err := g.load(former)
+	g.reload(former.files, former)
+}
+
+// Use has the guard read other files from now on, "" for none. They must not
+// open a server that is closed, nor close one that is open: then who is in
+// already could not be told from who may be.
+func (g *Guard) Use(tokens, policy string) error {
+	if g.open != (tokens == "" && policy == "") {
+		return errors.New("a server that lets everybody in does so, or does not, until it is started again")
+	}
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	g.mu.Lock()
+	former := g.rules
+	g.mu.Unlock()
+	return g.reload([2]string{tokens, policy}, former)
+}
+
+// State returns when the rules that hold were read, and why the files cannot be
+// used as they are now; "" if they can.
+func (g *Guard) State() (loaded time.Time, problem string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.loaded, g.problem
+}
+
+// reload reads files. g.reloading is held.
+func (g *Guard) reload(files [2]string, former *rules) error {
+	loaded, err := load(files, former)
 	g.mu.Lock()
 	var known bool
 	if err != nil {
 		known = g.problem == err.Error()
 		g.problem = err.Error()
 	} else {
-		g.problem = ""
-		g.rules = loaded
+		g.problem, g.rules = "", loaded
+		if loaded != former {
+			g.loaded = g.now()
+		}
 	}
 	g.mu.Unlock()
 	if err == nil && loaded == former || known {
-		return
+		return err
 	}
 	if g.cfg.Reloaded != nil {
 		g.cfg.Reloaded(err)
 	}
 	if err != nil {
 		g.log.Error("the old rules of access hold on: nothing is revoked", "err", err)
-		return
+		return err
 	}
 	for _, text := range loaded.policy.warnings() {
 		g.log.Warn("the policy lets in more than it may seem: " + text)
 	}
 	g.log.Info("rules of access reloaded", "rules", g.Describe())
 	g.revoke()
+	return nil
 }
 
 // revoke ends all live grants that the rules allow no more.
@@ -306,6 +327,9 @@ func (g *Guard) Admit(ctx context.Context, r Request) (*Grant, error) {
 
 // bearer takes the credential out of the header (RFC 6750 §2.1).
 func bearer(r Request) (string, error) {
+	if r.Authorization == "" && r.Role == Viewer {
+		return "", deny(http.StatusUnauthorized, "this page is for viewers: sign in with a token")
+	}
 	if r.Authorization == "" {
 		how := "give a token with --token @FILE"
 		if r.Role == Agent {
@@ -331,7 +355,7 @@ func (g *Guard) allows(grant *Grant) (rule string, err error) {
 			return "", deny(http.StatusUnauthorized, "the token is none of this server's: it may have been revoked")
 		case !slices.Contains(t.roles, grant.role):
 			return "", deny(http.StatusForbidden, "the token is not for %ss", grant.role)
-		case !t.may(grant.id):
+		case grant.role != Viewer && !t.may(grant.id):
 			var may []string
 			for _, p := range t.ids {
 				may = append(may, p.text)
@@ -341,7 +365,7 @@ func (g *Guard) allows(grant *Grant) (rule string, err error) {
 	case byOIDC, byKey:
 		v := g.rules.policy.judge(grant.identity.Issuer, grant.identity.Claims(), grant.role, grant.id)
 		switch {
-		case v.ok:
+		case v.ok, grant.role == Viewer && len(v.may) > 0: // what it sees is another question
 			return v.rule, nil
 		case len(v.may) > 0:
 			return "", deny(http.StatusForbidden, "the OIDC token is not for the id %q: only for %s", grant.id, list(v.may))
@@ -350,6 +374,20 @@ func (g *Guard) allows(grant *Grant) (rule string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// Sees reports whether a viewer may see an agent, by the rules as they are now.
+func (g *Guard) Sees(grant *Grant, id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch grant.kind {
+	case byToken:
+		t := g.rules.tokens.same(grant.token)
+		return t != nil && slices.Contains(t.roles, Viewer) && t.may(id)
+	case byOIDC:
+		return g.rules.policy.judge(grant.identity.Issuer, grant.identity.Claims(), Viewer, id).ok
+	}
+	return false
 }
 
 // list puts a few patterns into a sentence.

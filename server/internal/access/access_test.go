@@ -171,7 +171,7 @@ func TestPolicyFile(t *testing.T) {
 		replace("event_name: push", "event_name: []"):                                 `the claim "event_name" has no value`,
 		replace("event_name: push", "event_name: {a: b}"):                             "line 9: it must be a word",
 		replace("event_name: push", "event_name:"):                                    "line 9: it must be a word",
-		replace("name: main", "role: admin"):                                          `line 8: the role "admin" must be agent or client`,
+		replace("name: main", "role: admin"):                                          `line 8: the role "admin" must be agent, client or viewer`,
 		goodPolicy + goodPolicy[strings.Index(goodPolicy, "  - issuer"):]:             "is there twice",
 	} {
 		if _, err := parsePolicy([]byte(text), "/etc"); err == nil || !strings.Contains(err.Error(), want) {

@@ -69,6 +69,15 @@ func (gr *Grant) Subject() Subject {
 	return s
 }
 
+// Until is when an OIDC token ends, whose holder is to be let in no longer
+// than that where nothing stands for it: the zero time for others.
+func (gr *Grant) Until() time.Time {
+	if gr.kind == byOIDC {
+		return gr.identity.Expiry
+	}
+	return time.Time{}
+}
+
 // Limits of what is remembered of OIDC tokens.
 const (
 	// keepKey is how long after its last connection a run key still stands for

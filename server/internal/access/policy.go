@@ -176,8 +176,8 @@ func parseRule(n *yaml.Node) (rule, error) {
 			if err := text(&word)(n); err != nil {
 				return err
 			}
-			if r.role = Role(word); r.role != Agent && r.role != Client {
-				return fmt.Errorf("line %d: the role %q must be agent or client", n.Line, word)
+			if r.role = Role(word); !slices.Contains(roles, r.role) {
+				return fmt.Errorf("line %d: the role %q must be agent, client or viewer", n.Line, word)
 			}
 			return nil
 		},

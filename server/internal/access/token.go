@@ -34,22 +34,26 @@ type Role string
 const (
 	Agent  Role = "agent"
 	Client Role = "client"
+	// Viewer looks at the sessions page: at the agents whose ids it may see.
+	Viewer Role = "viewer"
 )
+
+var roles = []Role{Agent, Client, Viewer}
 
 // ParseRoles reads one role or several, with commas between them.
 func ParseRoles(text string) ([]Role, error) {
-	var roles []Role
+	var found []Role
 	for word := range strings.SplitSeq(text, ",") {
 		role := Role(word)
 		switch {
-		case role != Agent && role != Client:
-			return nil, fmt.Errorf("the role %q is none: it must be agent, client or agent,client", text)
-		case slices.Contains(roles, role):
+		case !slices.Contains(roles, role):
+			return nil, fmt.Errorf("the role %q is none: it must be agent, client or viewer, or several of them with commas between", text)
+		case slices.Contains(found, role):
 			return nil, fmt.Errorf("the role %q is there twice", role)
 		}
-		roles = append(roles, role)
+		found = append(found, role)
 	}
-	return roles, nil
+	return found, nil
 }
 
 // token is a line of a token file.
@@ -173,7 +177,7 @@ func parseToken(words []string) (*token, error) {
 	}
 	var err error
 	if t.roles, err = ParseRoles(words[1]); err != nil {
-		return nil, fmt.Errorf("the second word of %q is no role: agent, client or agent,client", t.name)
+		return nil, fmt.Errorf("the second word of %q is no role: agent, client or viewer, or several of them with commas between", t.name)
 	}
 	sum, err := hex.DecodeString(strings.TrimPrefix(words[2], hashPrefix))
 	if err != nil || len(sum) != sha256.Size || !strings.HasPrefix(words[2], hashPrefix) {

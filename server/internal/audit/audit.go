@@ -33,6 +33,8 @@ type Event struct {
 	Remote string `json:"remote,omitempty"`
 	// Client is the client's number in this run of the server.
 	Client uint64 `json:"client,omitempty"`
+	// Session is the id of the client's session, as all logs have it.
+	Session string `json:"session,omitempty"`
 	// Credential is how it was let in: token, oidc, key, none.
 	Credential string `json:"credential,omitempty"`
 	// Subject is a static token's name or an OIDC token's sub.
@@ -67,6 +69,7 @@ type Log struct {
 	mu     sync.Mutex
 	closed bool
 	lost   uint64 // since the last line about them
+	total  uint64 // lost since the start
 
 	// The rest is the writer's alone.
 	file *os.File
@@ -123,7 +126,18 @@ func (l *Log) Write(e Event) {
 	case l.events <- e:
 	default:
 		l.lost++
+		l.total++
 	}
+}
+
+// Lost returns how many events are not in the log.
+func (l *Log) Lost() uint64 {
+	if l == nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
 }
 
 // Reopen opens the file anew, after it was moved away.
@@ -190,6 +204,7 @@ func (l *Log) line(e Event) {
 	if err := l.put(e); err != nil {
 		l.mu.Lock()
 		l.lost++
+		l.total++
 		l.mu.Unlock()
 		l.complain(err)
 	}

@@ -1,6 +1,7 @@
 // Package debug is the server's second listener, for those who run it: figures
-// for Prometheus and the profiles of the Go runtime. Profiles show what is in
-// memory, so nobody else is to reach it. It knows what is counted by name only.
+// for Prometheus, the status, and the profiles of the Go runtime. Profiles show
+// what is in memory, so nobody else is to reach it. It knows what is counted by
+// name only.
 package debug
 
 import (
@@ -13,63 +14,8 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
-
-// Meter counts for /metrics. It implements gate.Meter; its methods may be
-// called concurrently.
-type Meter struct {
-	registry *prometheus.Registry
-	present  *prometheus.GaugeVec
-	joined   *prometheus.CounterVec
-	refused  *prometheus.CounterVec
-	bytes    *prometheus.CounterVec
-}
-
-// NewMeter makes a Meter that also shows the Go runtime's figures.
-func NewMeter() *Meter {
-	m := &Meter{
-		registry: prometheus.NewRegistry(),
-		present: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "converge_present", Help: "Agents that are registered, and clients that are connected.",
-		}, []string{"role"}),
-		joined: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "converge_joined_total", Help: "Agents that have registered, and clients that have been connected.",
-		}, []string{"role"}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "converge_refused_total", Help: "Agents, clients and dial-backs that did not get through, by reason.",
-		}, []string{"role", "reason"}),
-		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "converge_relayed_bytes_total", Help: "Bytes of the sessions that have ended.",
-		}, []string{"to"}),
-	}
-	m.registry.MustRegister(m.present, m.joined, m.refused, m.bytes,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, role := range []string{"agent", "client"} {
-		m.present.WithLabelValues(role)
-		m.joined.WithLabelValues(role)
-		m.bytes.WithLabelValues(role)
-	}
-	return m
-}
-
-// Refused counts somebody who did not get through.
-func (m *Meter) Refused(role, reason string) { m.refused.WithLabelValues(role, reason).Inc() }
-
-// Joined counts somebody in.
-func (m *Meter) Joined(role string) {
-	m.present.WithLabelValues(role).Inc()
-	m.joined.WithLabelValues(role).Inc()
-}
-
-// Left counts somebody out, with the bytes that were moved.
-func (m *Meter) Left(role string, toAgent, toClient int64) {
-	m.present.WithLabelValues(role).Dec()
-	m.bytes.WithLabelValues("agent").Add(float64(toAgent))
-	m.bytes.WithLabelValues("client").Add(float64(toClient))
-}
 
 // CheckAddress refuses an address that others than this machine reach, unless
 // public says so openly.
@@ -87,19 +33,23 @@ func CheckAddress(address string, public bool) error {
 // local reports whether a host is this machine and nobody else's.
 func local(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// Server serves /metrics and /debug/pprof/.
+// Server serves /metrics, /status and /debug/pprof/.
 type Server struct {
 	http   *http.Server
 	public bool
 }
 
-// New makes a Server. With public, others than this machine may ask it.
-func New(m *Meter, public bool, log *slog.Logger) *Server {
+// New makes a Server. With public, others than this machine may ask it, but for
+// the status, which names ids. A nil status is none.
+func New(m *Meter, status func() Status, public bool, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	if status != nil {
+		mux.HandleFunc("GET "+StatusPath, serveStatus(status))
+	}
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound) // it may hold a secret
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

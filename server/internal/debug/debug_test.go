@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -30,12 +31,13 @@ func TestCheckAddress(t *testing.T) {
 // TestFigures asks for what is counted, for profiles, and for what there is not.
 func TestFigures(t *testing.T) {
 	meter := NewMeter()
-	meter.Joined("agent")
-	meter.Joined("client")
-	meter.Left("client", 5, 7)
+	meter.Watch(Live{Moved: func() (int64, int64) { return 5, 7 }})
+	meter.Joined("agent", time.Second)
+	meter.Joined("client", time.Millisecond)
+	meter.Left("client", time.Minute)
 	meter.Refused("client", "no-such-id")
 	for _, public := range []bool{false, true} {
-		s := New(meter, public, nil)
+		s := New(meter, nil, public, nil)
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -87,6 +89,20 @@ func TestFigures(t *testing.T) {
 		}
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestStatus is for the machine itself, whoever may have the figures.
+func TestStatus(t *testing.T) {
+	s := New(NewMeter(), func() Status { return Status{Version: "v1", Agents: []Agent{{ID: "acme/1"}}} }, true, nil)
+	for remote, want := range map[string]int{"127.0.0.1:4711": 200, "[::1]:4711": 200, "[::ffff:127.0.0.1]:4711": 200, "192.0.2.1:4711": 403, "[2001:db8::1]:1": 403, "": 403} {
+		r := httptest.NewRequest(http.MethodGet, StatusPath, nil)
+		r.RemoteAddr = remote
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r)
+		if w.Code != want || strings.Contains(w.Body.String(), "acme") != (want == http.StatusOK) {
+			t.Errorf("from %q: %d %s", remote, w.Code, w.Body)
 		}
 	}
 }

@@ -67,6 +67,10 @@ func (b *Budget) spent() bool { return b.soft > 0 && b.open.Load() > b.soft }
 // full reports whether every newcomer must be turned away.
 func (b *Budget) full() bool { return b.hard > 0 && b.open.Load() >= b.hard }
 
+// Connections returns how many are open, and how many may be before new
+// sessions are refused; 0 is no limit.
+func (b *Budget) Connections() (open, limit int64) { return b.open.Load(), b.soft }
+
 // wait returns when there is room to turn one more away, or when done is
 // closed. There may be one caller at a time.
 func (b *Budget) wait(done <-chan struct{}) {

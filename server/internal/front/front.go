@@ -47,6 +47,8 @@ type Endpoints interface {
 // Config is what a Front needs.
 type Config struct {
 	Endpoints Endpoints
+	// Sessions serves /sessions and what is below it; nil leaves it to Pages.
+	Sessions http.Handler
 	// Pages serves everything that is no endpoint.
 	Pages http.Handler
 	// HostOf returns the host by which a requester addresses this server, for
@@ -132,6 +134,9 @@ func (f *Front) Serve(l net.Listener) error {
 // connections that agents dial back belong to those who are in.
 func (f *Front) Drain() { f.ready.Store(false) }
 
+// Ready reports whether newcomers may come.
+func (f *Front) Ready() bool { return f.ready.Load() }
+
 // Shutdown does what Drain does, stops listening and waits for requests under way.
 // Websockets are not its business.
 func (f *Front) Shutdown(ctx context.Context) error {
@@ -184,6 +189,8 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.withID(w, r, path[len(rendezvous.AgentPath):], f.cfg.Endpoints.ServeAgent)
 	case strings.HasPrefix(path, rendezvous.ClientPath):
 		f.withID(w, r, path[len(rendezvous.ClientPath):], f.cfg.Endpoints.ServeClient)
+	case f.cfg.Sessions != nil && (path == "/sessions" || strings.HasPrefix(path, "/sessions/")):
+		f.cfg.Sessions.ServeHTTP(w, r)
 	default:
 		f.cfg.Pages.ServeHTTP(w, r)
 	}

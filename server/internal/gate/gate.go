@@ -26,11 +26,12 @@ import (
 // Meter counts; all methods may be called concurrently.
 type Meter interface {
 	// Refused counts somebody who was not let in, or did not get through: role
-	// is agent, client or data, reason one of a few words.
+	// is agent, client, data or viewer, reason one of a few words.
 	Refused(role, reason string)
-	// Joined and Left count who is in; the bytes are a client's.
-	Joined(role string)
-	Left(role string, toAgent, toClient int64)
+	// Joined counts who is in, with how long it took from the request on; Left
+	// counts it out, with how long it was there.
+	Joined(role string, took time.Duration)
+	Left(role string, lasted time.Duration)
 }
 
 // Config is what a Gate needs.
@@ -76,9 +77,9 @@ func (g *Gate) To(next front.Endpoints) *Gate {
 
 type noMeter struct{}
 
-func (noMeter) Refused(string, string)    {}
-func (noMeter) Joined(string)             {}
-func (noMeter) Left(string, int64, int64) {}
+func (noMeter) Refused(string, string)       {}
+func (noMeter) Joined(string, time.Duration) {}
+func (noMeter) Left(string, time.Duration)   {}
 
 // passKey is the key of a request's pass in its context.
 type passKey struct{}
@@ -115,7 +116,11 @@ func (g *Gate) ServeData(w http.ResponseWriter, r *http.Request) {
 
 // enter lets a request in, or answers it and returns nil.
 func (g *Gate) enter(w http.ResponseWriter, r *http.Request, kind limits.Kind, id string) *pass {
-	p := &pass{gate: g, kind: kind, id: id, addr: g.cfg.AddrOf(r)}
+	p := &pass{gate: g, kind: kind, id: id, addr: g.cfg.AddrOf(r), came: time.Now()}
+	if kind == limits.Client {
+		p.session = rendezvous.NewSession()
+		w.Header().Set(rendezvous.SessionHeader, p.session)
+	}
 	// A proxy on the same machine whose word nobody has said to believe stands
 	// for many; and who is on this machine has other ways to use it up.
 	if g.cfg.Limits != nil && !p.addr.IsLoopback() {
@@ -123,7 +128,7 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, kind limits.Kind, i
 		if exceeded != nil {
 			g.cfg.Meter.Refused(p.role(), "limit-"+exceeded.Limit)
 			if exceeded.First { // a flood is not to become one of lines
-				g.log.Warn("a limit was met", "limit", exceeded.Limit, "remote", p.addr.String(), "id", id)
+				p.log().Warn("a limit was met", "limit", exceeded.Limit)
 				g.cfg.Audit.Write(p.event("limited", exceeded.Text, http.StatusTooManyRequests))
 			}
 			w.Header().Set("Retry-After", strconv.Itoa(exceeded.RetryAfter))
@@ -152,7 +157,7 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, kind limits.Kind, i
 		status = denied.Status
 		err = errors.Join(err, denied.Cause)
 	}
-	g.log.Warn(p.role()+" refused", "id", id, "remote", p.addr.String(), "status", status, "err", err)
+	p.log().Warn(p.role()+" refused", "status", status, "err", err)
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="converge"`) // RFC 6750 §3
 	}
@@ -181,12 +186,14 @@ func runKey(r *http.Request) ed25519.PublicKey {
 // pass implements hub.Pass. It is kept for each agent and client, and so holds
 // nothing of the request.
 type pass struct {
-	gate   *Gate
-	kind   limits.Kind
-	id     string
-	addr   netip.Addr
-	ticket *limits.Ticket // nil if nothing is limited
-	grant  *access.Grant  // nil for dial-backs, and who was refused
+	gate    *Gate
+	kind    limits.Kind
+	id      string
+	addr    netip.Addr
+	came    time.Time
+	session string         // of a client
+	ticket  *limits.Ticket // nil if nothing is limited
+	grant   *access.Grant  // nil for dial-backs, and who was refused
 
 	mu     sync.Mutex
 	number uint64
@@ -202,6 +209,18 @@ func (p *pass) role() string {
 	return map[limits.Kind]string{limits.Agent: "agent", limits.Client: "client", limits.Data: "data"}[p.kind]
 }
 
+// log is the gate's, with what tells the pass from others.
+func (p *pass) log() *slog.Logger {
+	log := p.gate.log.With("id", p.id, "remote", p.addr.String())
+	if p.session != "" {
+		log = log.With("session", p.session)
+	}
+	return log
+}
+
+// Session implements hub.Pass.
+func (p *pass) Session() string { return p.session }
+
 // Prove implements hub.Pass.
 func (p *pass) Prove(key ed25519.PublicKey) error {
 	err := p.gate.cfg.Guard.Prove(p.grant, key)
@@ -216,10 +235,11 @@ func (p *pass) Joined(number uint64, end func(reason string)) {
 	if p.ticket != nil {
 		p.ticket.Settled()
 	}
+	now := time.Now()
 	p.mu.Lock()
-	p.number, p.since = number, time.Now()
+	p.number, p.since = number, now
 	p.mu.Unlock()
-	p.gate.cfg.Meter.Joined(p.role())
+	p.gate.cfg.Meter.Joined(p.role(), now.Sub(p.came))
 	if p.gate.cfg.Audit != nil {
 		p.gate.cfg.Audit.Write(p.event(map[limits.Kind]string{limits.Agent: "agent.registered", limits.Client: "client.connected"}[p.kind], "", 0))
 	}
@@ -270,7 +290,7 @@ func (p *pass) Ended(e hub.End) {
 		}
 		return
 	}
-	p.gate.cfg.Meter.Left(p.role(), e.ToAgent, e.ToClient)
+	p.gate.cfg.Meter.Left(p.role(), time.Since(since))
 	if p.gate.cfg.Audit == nil {
 		return
 	}
@@ -288,7 +308,7 @@ func (p *pass) event(name, result string, status int) audit.Event {
 	p.mu.Lock()
 	number := p.number
 	p.mu.Unlock()
-	e := audit.Event{Event: name, ID: p.id, Client: number, Status: status, Result: result}
+	e := audit.Event{Event: name, ID: p.id, Client: number, Session: p.session, Status: status, Result: result}
 	if p.addr.IsValid() {
 		e.Remote = p.addr.String()
 	}

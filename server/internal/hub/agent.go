@@ -33,6 +33,8 @@ type agent struct {
 	intro *introduction // nil once registered
 	why   string        // it ended; step guards it
 
+	about about // once registered; the mutex of the hub's present guards it
+
 	send sync.Mutex // serialises messages
 
 	mu      sync.Mutex
@@ -190,6 +192,7 @@ func (a *agent) Ended(err error) {
 // Closed implements frame.Handler.
 func (a *agent) Closed() {
 	a.hub.untrack(a.port)
+	a.hub.present.forget(a)
 	a.hub.cfg.Closed()
 	a.step.Lock()
 	why := a.why
@@ -318,6 +321,8 @@ func (a *agent) hear(m rendezvous.Message) {
 		a.park()
 	case m.Renew != nil:
 		a.renew()
+	case m.Status != nil:
+		a.hub.present.tell(a, m.Status)
 	case m.DialFailed != nil:
 		a.hub.vmu.Lock()
 		v := a.hub.visits[m.DialFailed.Client]

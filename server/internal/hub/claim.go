@@ -27,6 +27,7 @@ func (a *agent) register(key ed25519.PublicKey) {
 	}
 	a.state = registered
 	a.log("agent registered", "software", a.intro.hello.Software)
+	a.hub.present.register(a, a.intro.hello)
 	a.forgetIntro()
 	a.pass.Joined(0, a.revoke)
 	_ = a.tellLocked(rendezvous.Message{Registered: &rendezvous.Registered{ID: a.id, Ticket: a.newTicket(key, grant.Since)}})

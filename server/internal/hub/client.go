@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"sync"
@@ -19,15 +20,26 @@ type visitor struct {
 	hub        *Hub
 	id, remote string
 	number     uint64
+	session    string // its id
+	first      string // the id of the stream's first connection, as the client says, or ""
 	protocol   string // agreed on with the agent, "" for none
 	start      time.Time
 	dialled    bool // the agent's connection was dialled back, not parked
 	pass       Pass
 
 	mu      sync.Mutex
-	session *frame.Session // nil until started
+	relay   *frame.Session // nil until started
 	over    bool
 	revoked bool
+}
+
+// log is the hub's, with what tells the client from others.
+func (v *visitor) log() *slog.Logger {
+	log := v.hub.log.With("id", v.id, "client", v.number, "session", v.session, "remote", v.remote)
+	if v.first != "" {
+		log = log.With("first", v.first)
+	}
+	return log
 }
 
 // ServeClient answers /client/ID: it joins the client with a connection that
@@ -37,6 +49,9 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 	if !h.admit(w, r, pass) {
 		return
 	}
+	session := pass.Session()
+	answer := http.Header{rendezvous.SessionHeader: {session}}
+	w.Header().Set(rendezvous.SessionHeader, session) // of a refusal
 	joined, end := false, End{Status: http.StatusNotFound, Reason: "no such agent"}
 	defer func() {
 		if !joined { // otherwise the session's end does it
@@ -55,7 +70,10 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		refuse(w, http.StatusNotFound, text)
 		return
 	}
-	v := &visitor{hub: h, id: id, remote: h.cfg.RemoteOf(r), number: h.count.Add(1), pass: pass}
+	v := &visitor{hub: h, id: id, remote: h.cfg.RemoteOf(r), number: h.count.Add(1), session: session, pass: pass}
+	if first := r.Header.Get(rendezvous.SessionHeader); rendezvous.ValidSession(first) {
+		v.first = first
+	}
 	for _, p := range a.protocols {
 		if frame.Offered(r, p) {
 			v.protocol = p
@@ -68,7 +86,7 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		var status int
 		var err error
 		if data, status, err = h.call(r.Context(), a, v); err != nil {
-			h.log.Warn("client refused", "id", id, "client", v.number, "remote", v.remote, "status", status, "err", err)
+			v.log().Warn("client refused", "status", status, "err", err)
 			refuse(w, status, err.Error())
 			end = End{Status: status, Reason: err.Error()}
 			return
@@ -76,11 +94,11 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		v.dialled = true
 	}
 	h.cfg.Opened()
-	client, err := frame.Accept(w, r, v.protocol)
+	client, err := frame.AcceptWith(w, r, v.protocol, answer)
 	if err != nil {
 		h.cfg.Closed()
 		end = End{Status: http.StatusBadRequest, Reason: err.Error()}
-		h.log.Warn("client's handshake failed", "id", id, "client", v.number, "remote", v.remote, "err", err)
+		v.log().Warn("client's handshake failed", "err", err)
 		switch {
 		case spare == nil:
 			_ = data.Conn.Close()
@@ -90,8 +108,9 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 		}
 		return
 	}
-	h.log.Info("client connected", "id", id, "client", v.number, "remote", v.remote, "parked", spare != nil)
+	v.log().Info("client connected", "parked", spare != nil)
 	v.start, joined = time.Now(), true
+	h.present.arrive(v)
 	pass.Joined(v.number, v.revoke)
 	if spare == nil {
 		v.started(frame.Join(client, data, h.options(), v.done))
@@ -105,7 +124,7 @@ func (v *visitor) started(s *frame.Session) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.over {
-		v.session = s
+		v.relay = s
 		v.hub.track(s)
 	}
 	if v.revoked {
@@ -117,12 +136,12 @@ func (v *visitor) started(s *frame.Session) {
 func (v *visitor) done(stats frame.Stats) {
 	v.mu.Lock()
 	v.over = true
-	if v.session != nil {
-		v.hub.untrack(v.session)
+	if v.relay != nil {
+		v.hub.untrack(v.relay)
 	}
 	v.mu.Unlock()
-	v.hub.log.Info("client ended", "id", v.id, "client", v.number, "remote", v.remote,
-		"to_agent", stats.AToB, "to_client", stats.BToA,
+	v.hub.present.depart(v, stats)
+	v.log().Info("client ended", "to_agent", stats.AToB, "to_client", stats.BToA,
 		"seconds", time.Since(v.start).Round(time.Millisecond).Seconds(), "end", stats.End)
 	v.pass.Ended(End{Reason: stats.End, ToAgent: stats.AToB, ToClient: stats.BToA})
 	v.hub.cfg.Closed()
@@ -143,9 +162,9 @@ func (h *Hub) call(ctx context.Context, a *agent, who *visitor) (frame.Peer, int
 	timer := time.NewTimer(h.dialWait)
 	defer timer.Stop()
 	status := http.StatusBadGateway
-	err := a.tell(rendezvous.Message{Dial: &rendezvous.Dial{Client: number, Token: v.token, Remote: who.remote, Protocol: who.protocol}})
+	err := a.tell(rendezvous.Message{Dial: &rendezvous.Dial{Client: number, Token: v.token, Remote: who.remote, Protocol: who.protocol, Session: who.session}})
 	if err != nil {
-		h.log.Warn("cannot tell an agent of a client", "id", a.id, "client", number, "err", err)
+		who.log().Warn("cannot tell an agent of a client", "err", err)
 		err = errors.New("the agent cannot be reached: its connection has just broken")
 	} else {
 		select {

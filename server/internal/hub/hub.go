@@ -69,7 +69,9 @@ type Hub struct {
 	log    *slog.Logger
 	agents registry.Registry[*agent]
 	poller *frame.Poller
-	closed sync.Once // the poller is
+
+	present present
+	closed  sync.Once // the poller is
 
 	// The constants; tests have less time.
 	helloWait, proofWait, dialWait, sendWait, answerWait time.Duration
@@ -126,9 +128,10 @@ func New(cfg Config) *Hub {
 	}
 	h := &Hub{
 		cfg: cfg, log: cfg.Logger,
-		agents: registry.NewMemory[*agent](cfg.ResumeWindow),
-		visits: make(map[uint64]*visit),
-		live:   make(map[ender]struct{}),
+		agents:  registry.NewMemory[*agent](cfg.ResumeWindow),
+		visits:  make(map[uint64]*visit),
+		live:    make(map[ender]struct{}),
+		present: newPresent(),
 
 		helloWait: helloWait, proofWait: proofWait, dialWait: dialWait, sendWait: sendWait, answerWait: answerWait,
 	}

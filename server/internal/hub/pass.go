@@ -15,6 +15,8 @@ type Pass interface {
 	// Prove is told the run key that an agent has proved. An error, one
 	// sentence for the agent, keeps it from being registered.
 	Prove(key ed25519.PublicKey) error
+	// Session is the id of a client's session, which it has from the beginning.
+	Session() string
 	// Joined says that an agent is registered, or a client has its agent;
 	// number is the client's. end ends that again, with a sentence for the
 	// peer; it may be called at any time, and returns at once.
@@ -39,6 +41,7 @@ type End struct {
 // noPass is that of a hub which nobody watches.
 type noPass struct{}
 
+func (noPass) Session() string               { return rendezvous.NewSession() }
 func (noPass) Prove(ed25519.PublicKey) error { return nil }
 func (noPass) Joined(uint64, func(string))   {}
 func (noPass) Ended(End)                     {}
@@ -85,11 +88,11 @@ func (a *agent) revoke(reason string) {
 func (v *visitor) revoke(reason string) {
 	v.hub.later(func() {
 		v.mu.Lock()
-		session := v.session
+		relay := v.relay
 		v.revoked = true
 		v.mu.Unlock()
-		if session != nil { // otherwise started does it
-			session.CloseWith(frame.ClosePolicy, reason)
+		if relay != nil { // otherwise started does it
+			relay.CloseWith(frame.ClosePolicy, reason)
 		}
 	})
 }

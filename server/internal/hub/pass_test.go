@@ -29,6 +29,8 @@ func (w *watch) Prove(key ed25519.PublicKey) error {
 	return nil
 }
 
+func (w *watch) Session() string { return rendezvous.NewSession() }
+
 func (w *watch) Joined(_ uint64, end func(string)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

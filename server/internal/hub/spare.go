@@ -126,7 +126,7 @@ func (s *spare) Closed() {
 func (s *spare) join(v *visitor, client frame.Peer) *frame.Session {
 	h := s.agent.hub
 	// It is short, and so cannot fail.
-	offer, _ := rendezvous.Encode(rendezvous.Message{Dial: &rendezvous.Dial{Client: v.number, Remote: v.remote, Protocol: v.protocol}})
+	offer, _ := rendezvous.Encode(rendezvous.Message{Dial: &rendezvous.Dial{Client: v.number, Remote: v.remote, Protocol: v.protocol, Session: v.session}})
 	return frame.JoinTrial(client, frame.Trial{
 		Port: s.port, Offer: offer, Wait: h.answerWait,
 		Answer: func(b []byte) (int, error) {
@@ -142,7 +142,7 @@ func (s *spare) join(v *visitor, client frame.Peer) *frame.Session {
 			return n, nil
 		},
 		Instead: func(ctx context.Context) (frame.Peer, error) {
-			h.log.Info("a parked connection was of no use", "id", v.id, "client", v.number)
+			v.log().Info("a parked connection was of no use")
 			data, _, err := h.call(ctx, s.agent, v)
 			v.dialled = err == nil
 			return data, err

@@ -61,6 +61,13 @@ func New(cfg Config) *Limits {
 	}
 }
 
+// Set changes the limits. What was counted counts on.
+func (l *Limits) Set(cfg Config) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cfg = cfg
+}
+
 // table has an entry for each of the keys that were seen lately.
 type table[K comparable] struct {
 	entries map[K]*entry

@@ -113,6 +113,14 @@ func (m *Memory[A]) Reserved(id string) (until time.Time, ok bool) {
 	return e.Value.(*reservation).until, true
 }
 
+// Kept implements Registry.
+func (m *Memory[A]) Kept() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expire(time.Now())
+	return m.vacated.Len()
+}
+
 // Remove implements Registry.
 func (m *Memory[A]) Remove(id string, a A) bool { return m.end(id, a, 0) }
 

@@ -62,6 +62,8 @@ type Registry[A comparable] interface {
 	Claim(id string, a A) (Claim, bool)
 	// Reserved returns until when the id is kept for its holder's return.
 	Reserved(id string) (until time.Time, ok bool)
+	// Kept returns how many ids are kept.
+	Kept() int
 	// Remove frees the id at once if a still holds it, and reports whether it
 	// did.
 	Remove(id string, a A) bool

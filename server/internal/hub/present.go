@@ -1,0 +1,178 @@
+package hub
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/converge/pkg/frame"
+	"example.com/converge/pkg/rendezvous"
+)
+
+// present is who is here, for those who look: the sessions page, the status
+// and the figures.
+type present struct {
+	mu      sync.Mutex
+	agents  map[*agent]struct{} // registered; one that was displaced is there until it is closed
+	clients map[*visitor]struct{}
+	// toAgent and toClient are the bytes of the sessions that have ended.
+	toAgent, toClient int64
+}
+
+func newPresent() present {
+	return present{agents: map[*agent]struct{}{}, clients: map[*visitor]struct{}{}}
+}
+
+// about is what an agent said of itself.
+type about struct {
+	software string
+	meta     map[string]string
+	since    time.Time
+	status   *rendezvous.Status // nil if it said none
+}
+
+func (p *present) register(a *agent, hello *rendezvous.Hello) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a.about = about{software: hello.Software, meta: hello.Meta, since: time.Now()}
+	p.agents[a] = struct{}{}
+}
+
+func (p *present) tell(a *agent, status *rendezvous.Status) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a.about.status = status
+}
+
+func (p *present) forget(a *agent) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.agents, a)
+}
+
+func (p *present) arrive(v *visitor) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clients[v] = struct{}{}
+}
+
+// depart moves a client's bytes to those of the others that have ended, in one
+// step, so that their sum never sinks.
+func (p *present) depart(v *visitor, stats frame.Stats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.clients, v)
+	p.toAgent += stats.AToB
+	p.toClient += stats.BToA
+}
+
+// AgentInfo is an agent that is registered. What comes from it is hostile.
+type AgentInfo struct {
+	ID     string `json:"id"`
+	Remote string `json:"remote"`
+	// Since is when this connection was registered.
+	Since time.Time `json:"since"`
+	// Software, Meta and Status are the agent's own words; Status is nil if it
+	// has said none.
+	Software string             `json:"software,omitempty"`
+	Meta     map[string]string  `json:"meta,omitempty"`
+	Status   *rendezvous.Status `json:"status,omitempty"`
+	// Parked says that a connection waits for the next client.
+	Parked bool `json:"parked"`
+}
+
+// ClientInfo is a client that is connected.
+type ClientInfo struct {
+	// ID is the agent's.
+	ID      string `json:"id"`
+	Number  uint64 `json:"client"`
+	Session string `json:"session"`
+	// First is the session with which the stream began, as the client says; ""
+	// for one that began here.
+	First    string    `json:"first,omitempty"`
+	Remote   string    `json:"remote"`
+	Since    time.Time `json:"since"`
+	ToAgent  int64     `json:"to_agent"`
+	ToClient int64     `json:"to_client"`
+}
+
+// Present returns who is here, agents by their ids and clients in the order in
+// which they came, of the ids for which shown returns true.
+func (h *Hub) Present(shown func(id string) bool) (agents []AgentInfo, clients []ClientInfo) {
+	agents, clients = []AgentInfo{}, []ClientInfo{}
+	p := &h.present
+	p.mu.Lock()
+	for a := range p.agents {
+		if holder, ok := h.agents.Lookup(a.id); !ok || holder != a || !shown(a.id) {
+			continue
+		}
+		a.mu.Lock()
+		parked := a.spare != nil
+		a.mu.Unlock()
+		agents = append(agents, AgentInfo{
+			ID: a.id, Remote: a.remote, Since: a.about.since,
+			Software: a.about.software, Meta: a.about.meta, Status: a.about.status, Parked: parked,
+		})
+	}
+	for v := range p.clients {
+		if !shown(v.id) {
+			continue
+		}
+		toAgent, toClient := v.moved()
+		clients = append(clients, ClientInfo{
+			ID: v.id, Number: v.number, Session: v.session, First: v.first, Remote: v.remote, Since: v.start,
+			ToAgent: toAgent, ToClient: toClient,
+		})
+	}
+	p.mu.Unlock()
+	slices.SortFunc(agents, func(a, b AgentInfo) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(clients, func(a, b ClientInfo) int { return cmp.Compare(a.Number, b.Number) })
+	return agents, clients
+}
+
+// moved is how many bytes the visitor's session has moved so far.
+func (v *visitor) moved() (toAgent, toClient int64) {
+	v.mu.Lock()
+	relay := v.relay
+	v.mu.Unlock()
+	if relay == nil {
+		return 0, 0
+	}
+	return relay.Moved()
+}
+
+// Moved returns the payload bytes of all sessions since the start. It never
+// sinks.
+func (h *Hub) Moved() (toAgent, toClient int64) {
+	p := &h.present
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	toAgent, toClient = p.toAgent, p.toClient
+	for v := range p.clients {
+		a, c := v.moved()
+		toAgent += a
+		toClient += c
+	}
+	return toAgent, toClient
+}
+
+// Parked returns how many connections agents have parked.
+func (h *Hub) Parked() int {
+	p := &h.present
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	parked := 0
+	for a := range p.agents {
+		a.mu.Lock()
+		if a.spare != nil {
+			parked++
+		}
+		a.mu.Unlock()
+	}
+	return parked
+}
+
+// Kept returns how many ids are kept for agents that have lost their
+// connections.
+func (h *Hub) Kept() int { return h.agents.Kept() }
