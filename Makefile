@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build build-downloads run test test-wine tidy fmt cover fuzz soak bench rename clean help
+.PHONY: build build-downloads image run test test-ship test-wine tidy fmt cover fuzz soak bench rename release tag version clean help
 
 build: ## Build the programs for this machine into bin/
 	@scripts/build
@@ -12,11 +12,17 @@ build: ## Build the programs for this machine into bin/
 build-downloads: ## Cross-compile what the server hands out [DOWNLOADS=bin/downloads] [PLATFORMS="linux/amd64 ..."]
 	@scripts/build-downloads
 
+image: ## Build the server's container image [IMAGE=converge-server] [ENGINE=docker] [ARCH=amd64]
+	@scripts/image
+
 run: ## Start a server and an agent here, print the lines to paste [PORT=8080] [LISTEN=127.0.0.1]
 	@scripts/run
 
 test: ## Install what the tests need, then check everything that CI checks
 	@scripts/test
+
+test-ship: ## Build, install and run what is shipped: packages, image, chart
+	@scripts/test-ship
 
 test-wine: ## Run the agent for Windows under wine, which it installs (700 MB)
 	@scripts/test-wine
@@ -41,6 +47,15 @@ bench: ## Measure everything beside its peers, about an hour [BENCH="--only rela
 
 rename: ## Change the module path everywhere, MODULE=example.org/team/converge
 	@scripts/rename "$(MODULE)"
+
+release: ## Make all files of a release [SIGNING_KEY=FILE OPENPGP_KEY=KEY], VERSION=v0.2.0
+	@scripts/release "$(VERSION)"
+
+tag: ## Show the tags of a release, VERSION=v0.2.0; DRY_RUN=no sets them
+	@scripts/tag "$(VERSION)"
+
+version: ## Set the version of all modules before a release, VERSION=v0.2.0
+	@scripts/set-version "$(VERSION)"
 
 clean: ## Remove what the other targets made
 	@rm -rf bin

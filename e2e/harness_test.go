@@ -409,3 +409,12 @@ func fileSum(t *testing.T, name string) string {
 	}
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
+
+func readText(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
