@@ -72,7 +72,7 @@ func accessFlags() []cli.Flag {
 		list("trusted-user-ca", "`FILE` of public keys, or such a key, that sign the SSH certificates of those who may log in"),
 		list("ca-principal", "`NAME` that a certificate must be for, in place of the log-in name"),
 		text("revoked-keys", "`FILE` of keys and certificates that may not log in, re-read when it changes"),
-		boolean("password", "let in with a random password, printed; the default where none of these is given and the log is not public"),
+		boolean("password", "let in with a random password, printed; the default where none of these is given, unless the log is public or may be"),
 	)
 }
 
@@ -104,6 +104,8 @@ func checkAccess(in *cmdline.Invocation) error {
 		return cmdline.Usagef("--ca-principal does nothing without --trusted-user-ca: give it, or leave the principal out")
 	case slices.Contains(in.StringSlice("ca-principal"), ""), slices.Contains(in.StringSlice("trusted-user-ca"), ""):
 		return cmdline.Usagef("--ca-principal and --trusted-user-ca must not be empty")
+	case in.OnLine("revoked-keys") && in.String("revoked-keys") == "": // a variable that is not set
+		return cmdline.Usagef("--revoked-keys is empty: nobody would be refused; name a file, or leave it out")
 	}
 	return nil
 }
@@ -137,13 +139,19 @@ func readAccess(in *cmdline.Invocation, caFile string, log *slog.Logger) (access
 	none := len(cfg.Files)+len(cfg.Literals)+len(cfg.Authorities)+len(sources) == 0
 	switch {
 	case in.Bool("password"):
-		if job.Public != "" {
+		switch {
+		case job.Public != "":
 			log.Warn("everybody can read this job's log, and the password in it", "reason", job.System+" says that "+job.Public)
+		case job.Unsaid != "":
+			log.Warn("perhaps everybody can read this job's log, and the password in it", "reason", job.System+" does not tell "+job.Unsaid)
 		}
 		a.password = newPassword()
 	case none && job.Public != "":
 		return a, cmdline.Usagef("everybody can read this job's log, and a password in it: %s says that %s; "+
 			"let somebody in by key, such as with --actor, or say --password", job.System, job.Public)
+	case none && job.Unsaid != "": // in a container, for one, that has the job's variables and not its files
+		return a, cmdline.Usagef("perhaps everybody can read this job's log, and a password in it: %s does not tell %s; "+
+			"let somebody in by key, such as with --actor, or say --password", job.System, job.Unsaid)
 	case none:
 		a.password = newPassword()
 	case a.keys.Empty(): // a password in place of keys that were asked for would open another door

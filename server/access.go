@@ -57,10 +57,26 @@ func makeToken(in *cmdline.Invocation) error {
 	return err
 }
 
-// openGuard reads the files of access. reloaded, which may be nil, is told of
-// each reload.
-func openGuard(in *cmdline.Invocation, reloaded func(error), log *slog.Logger) (*access.Guard, error) {
-	cfg := access.Config{Tokens: in.String("tokens"), Policy: in.String("policy"), Reloaded: reloaded, Logger: log}
+// notEmpty refuses an empty --tokens or --policy: it is a variable that is not
+// set, and not somebody who wants a server that is open to all.
+func notEmpty(in *cmdline.Invocation) error {
+	for _, e := range in.Effective() {
+		if (e.Name == "tokens" || e.Name == "policy") && e.Source != "" && in.String(e.Name) == "" {
+			return cmdline.Usagef("--%s is empty (%s): name a file, or leave the option out; a server with neither --tokens nor --policy is open to everybody", e.Name, e.Source)
+		}
+	}
+	return nil
+}
+
+// openGuard reads the files of access. former is the guard in place, or nil;
+// reloaded, which may be nil, is told of each reload.
+func openGuard(in *cmdline.Invocation, former *access.Guard, reloaded func(error), log *slog.Logger) (*access.Guard, error) {
+	if err := notEmpty(in); err != nil {
+		return nil, err
+	}
+	cfg := access.Config{
+		Tokens: in.String("tokens"), Policy: in.String("policy"), Former: former, Reloaded: reloaded, Logger: log,
+	}
 	for _, word := range in.StringSlice("anonymous") {
 		roles, err := access.ParseRoles(word)
 		if err != nil {
@@ -79,10 +95,13 @@ func openGuard(in *cmdline.Invocation, reloaded func(error), log *slog.Logger) (
 
 // checkPolicy is what runs with --check-policy. Warnings are in the log.
 func checkPolicy(in *cmdline.Invocation, log *slog.Logger) error {
+	if err := notEmpty(in); err != nil {
+		return err
+	}
 	if in.String("tokens") == "" && in.String("policy") == "" {
 		return cmdline.Usagef("--check-policy goes with --tokens or --policy")
 	}
-	guard, err := openGuard(in, nil, log)
+	guard, err := openGuard(in, nil, nil, log)
 	if err != nil {
 		return err
 	}

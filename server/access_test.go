@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,6 +30,10 @@ func TestAccess(t *testing.T) {
 	dir := t.TempDir()
 	tokens, trail := filepath.Join(dir, "tokens"), filepath.Join(dir, "audit.log")
 	token, line, err := access.MakeToken("ci", []access.Role{access.Agent}, []string{"acme/**"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, other, err := access.MakeToken("other", []access.Role{access.Agent}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +87,7 @@ func TestAccess(t *testing.T) {
 	if err := os.Rename(trail, trail+".1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(tokens, nil, 0o600); err != nil {
+	if err := os.WriteFile(tokens, []byte(other), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.signal(syscall.SIGHUP)
@@ -117,6 +122,83 @@ func TestAccess(t *testing.T) {
 	}
 	if strings.Contains(record+logged, token) {
 		t.Error("a log holds the token")
+	}
+}
+
+// TestDrainKeepsWatch: a server that drains can be seen to, and lets go who is
+// revoked meanwhile.
+func TestDrainKeepsWatch(t *testing.T) {
+	dir := t.TempDir()
+	tokens, trail := filepath.Join(dir, "tokens"), filepath.Join(dir, "audit.log")
+	token, line := made(t, "ci", access.Agent)
+	write(t, tokens, line)
+	p := start(t, "--tokens", tokens, "--audit-log", trail, "--debug-listen", "127.0.0.1:0", "--drain", "1h")
+	agent, err := wsconn.Dial(t.Context(), p.server.AgentURL("acme/1"), p.transport(), http.Header{"Authorization": {"Bearer " + token}}, wsconn.Options{MaxMessage: rendezvous.MaxMessage + 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = agent.Close() })
+	introduce(t, agent, "acme/1")
+	figures := fmt.Sprintf("http://%v/metrics", p.logged("serving figures")["address"])
+	if text := fetch(t, figures, ""); !strings.Contains(text, "\nconverge_ready 1\n") {
+		t.Error("the figures do not say that it is ready")
+	}
+
+	p.signal(syscall.SIGTERM)
+	p.logged("ending")
+	if err := os.Rename(trail, trail+".1"); err != nil {
+		t.Fatal(err)
+	}
+	_, other := made(t, "other", access.Agent)
+	write(t, tokens, other)
+	p.signal(syscall.SIGHUP)
+	_ = agent.SetReadDeadline(time.Now().Add(patience))
+	if m, err := rendezvous.Receive(agent); err != nil || m.Refused == nil || m.Refused.Code != rendezvous.RefusedAccess {
+		t.Errorf("got %+v, %v, want a refusal", m, err)
+	}
+	p.logged("rules of access reloaded")
+	if text := fetch(t, figures, ""); !strings.Contains(text, "\nconverge_ready 0\n") {
+		t.Error("the figures do not say that it drains")
+	}
+	if _, err := os.Stat(trail); err != nil {
+		t.Errorf("the audit log was not opened anew: %v", err)
+	}
+	p.signal(syscall.SIGTERM)
+	if logged, state := p.wait(); state.ExitCode() != 128+int(syscall.SIGTERM) {
+		t.Errorf("it ended with %v and logged\n%s", state, logged)
+	}
+}
+
+// TestEndsUnread: an audit log on a standard output that nobody reads holds up
+// no end.
+func TestEndsUnread(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	defer writer.Close()
+	// It is full before the server begins.
+	raw, err := writer.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{4096, 1} {
+		if writeErr := raw.Write(func(fd uintptr) bool {
+			for err = nil; err == nil; {
+				_, err = syscall.Write(int(fd), make([]byte, n))
+			}
+			return true
+		}); writeErr != nil || !errors.Is(err, syscall.EAGAIN) {
+			t.Fatalf("cannot fill a pipe: %v, %v", writeErr, err)
+		}
+	}
+	p := startOn(t, writer, []string{"server"}, "--audit-log", "-")
+	p.register("job")
+	p.logged("agent registered")
+	logged := p.end(syscall.SIGTERM)
+	if !strings.Contains(logged, `"msg":"the audit log lacks events: it takes no more","lost":`) {
+		t.Errorf("it logged\n%s", logged)
 	}
 }
 

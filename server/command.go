@@ -47,7 +47,7 @@ func program() cmdline.Program {
 			"SIGTERM and SIGINT end it in order, a second one at once.",
 		Flags:    append(flags, cmdline.LogFlags("server")...),
 		Commands: []cmdline.Program{checkConfig(), status()},
-		Settings: fromFile,
+		Settings: fromFile(),
 		Run:      run,
 	}
 }
@@ -79,7 +79,7 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if in.Bool("check-policy") {
 		return checkPolicy(in, log)
 	}
-	p, err := prepare(in, log)
+	p, err := prepare(in, nil, log)
 	if err != nil {
 		return err
 	}

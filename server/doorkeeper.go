@@ -91,7 +91,8 @@ func (d *doorkeeper) tell(log *slog.Logger) {
 	}
 }
 
-// run follows files and signals, and serves the figures, until ctx ends.
+// run follows files and signals, and serves the figures, until ctx ends, which
+// is to be when nobody is connected any more.
 func (d *doorkeeper) run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { d.guard.Run(running); return nil })

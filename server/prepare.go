@@ -41,8 +41,9 @@ type prepared struct {
 	reloaded func(error)
 }
 
-// prepare reads the options and the files.
-func prepare(in *cmdline.Invocation, log *slog.Logger) (*prepared, error) {
+// prepare reads the options and the files. former is the guard of the server that
+// is running, to see whether it could be another; nil at the start.
+func prepare(in *cmdline.Invocation, former *access.Guard, log *slog.Logger) (*prepared, error) {
 	p := &prepared{address: in.String("listen"), auditLog: in.String("audit-log"), sessions: in.Bool("sessions")}
 	if err := p.times(in); err != nil {
 		return nil, err
@@ -53,7 +54,7 @@ func prepare(in *cmdline.Invocation, log *slog.Logger) (*prepared, error) {
 	if err := p.secrets(in, log); err != nil {
 		return nil, err
 	}
-	return p, p.access(in, log)
+	return p, p.access(in, former, log)
 }
 
 // times reads the address and the durations.
@@ -114,7 +115,7 @@ func (p *prepared) secrets(in *cmdline.Invocation, log *slog.Logger) (err error)
 }
 
 // access reads who may use the server, how much, and who is told.
-func (p *prepared) access(in *cmdline.Invocation, log *slog.Logger) (err error) {
+func (p *prepared) access(in *cmdline.Invocation, former *access.Guard, log *slog.Logger) (err error) {
 	if p.most, err = readLimits(in); err != nil {
 		return err
 	}
@@ -127,10 +128,13 @@ func (p *prepared) access(in *cmdline.Invocation, log *slog.Logger) (err error) 
 	case in.Bool("debug-public"):
 		return cmdline.Usagef("--debug-public goes with --debug-listen")
 	}
+	if err := notEmpty(in); err != nil {
+		return err
+	}
 	if p.sessions && in.String("tokens") == "" && in.String("policy") == "" {
 		return cmdline.Usagef("--sessions goes with --tokens or --policy, which say who is a viewer")
 	}
-	p.guard, err = openGuard(in, func(err error) {
+	p.guard, err = openGuard(in, former, func(err error) {
 		if p.reloaded != nil {
 			p.reloaded(err)
 		}

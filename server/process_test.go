@@ -49,11 +49,18 @@ func start(t *testing.T, args ...string) *process {
 // startBy runs a command that becomes the server.
 func startBy(t *testing.T, command []string, args ...string) *process {
 	t.Helper()
+	return startOn(t, nil, command, args...)
+}
+
+// startOn is startBy with that for standard output; nil is none.
+func startOn(t *testing.T, stdout io.Writer, command []string, args ...string) *process {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	args = append(command[1:], append([]string{"--listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)
 	p := &process{t: t, cmd: exec.CommandContext(ctx, command[0], args...)}
 	p.changed = sync.NewCond(&p.mu)
+	p.cmd.Stdout = stdout
 	p.cmd.Env = append(os.Environ(), "GORACE="+clitest.RaceOptions)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

@@ -73,7 +73,7 @@ func (r *reloader) reload(ctx context.Context) {
 	next, err := r.in.Reread(ctx)
 	if err == nil {
 		// As a whole, before anything is changed; it says nothing.
-		_, err = prepare(next, slog.New(slog.DiscardHandler))
+		_, err = prepare(next, r.guard, slog.New(slog.DiscardHandler))
 	}
 	if err == nil {
 		_, err = cmdline.LogLevel(next)

@@ -46,16 +46,22 @@ func write(t *testing.T, path string, text string) {
 // loggedOf is logged for a line about an option.
 func (p *process) loggedOf(text, option string) map[string]any {
 	p.t.Helper()
+	return p.loggedWith(text, "option", func(value string) bool { return value == option })
+}
+
+// loggedWith is logged for a line with a value that is right.
+func (p *process) loggedWith(text, name string, right func(value string) bool) map[string]any {
+	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for seen := 0; ; p.changed.Wait() {
 		for ; seen < len(p.lines); seen++ {
-			if msg, _ := p.lines[seen]["msg"].(string); strings.Contains(msg, text) && p.lines[seen]["option"] == option {
+			if msg, _ := p.lines[seen]["msg"].(string); strings.Contains(msg, text) && right(fmt.Sprint(p.lines[seen][name])) {
 				return p.lines[seen]
 			}
 		}
 		if p.over {
-			p.t.Fatalf("it never logged %q of %s, but\n%s", text, option, p.text.String())
+			p.t.Fatalf("it never logged %q with the right %s, but\n%s", text, name, p.text.String())
 		}
 	}
 }
@@ -137,6 +143,12 @@ func TestReload(t *testing.T) {
 	if text := fetch(t, figures+"/metrics", ""); !strings.Contains(text, "converge_config_last_reload_successful 1") {
 		t.Error("the figures do not say that the file is good again")
 	}
+	// Emptied, as by who is about to write it.
+	write(t, at("server.yaml"), "")
+	p.signal(syscall.SIGHUP)
+	p.loggedWith("the configuration cannot be used: nothing has changed", "err", func(err string) bool {
+		return strings.Contains(err, "it has no option any more")
+	})
 	// Without its tokens it would be open: that waits for a restart.
 	file("next", "b", "max-failures: 50\nlog-level: warn\n")
 	text, err := os.ReadFile(at("server.yaml"))
@@ -158,7 +170,7 @@ func TestReload(t *testing.T) {
 		}
 	}
 	trail, err := os.ReadFile(at("audit.log"))
-	if err != nil || strings.Count(string(trail), "config.reloaded") != 2 || strings.Count(string(trail), "config.not-reloaded") != 1 {
+	if err != nil || strings.Count(string(trail), "config.reloaded") != 2 || strings.Count(string(trail), "config.not-reloaded") != 2 {
 		t.Errorf("on record are %s, %v", trail, err)
 	}
 	if strings.Contains(logged+string(trail), old) || strings.Contains(logged+string(trail), next) {

@@ -62,9 +62,14 @@ func serve(ctx context.Context, in *cmdline.Invocation, p *prepared, level *slog
 	log.Info("serving", "address", s.address, "tls", p.pair != nil, "state_key", p.tickets != nil, "version", cmdline.Version())
 	keeper.tell(log)
 	group, serving := errgroup.WithContext(ctx)
+	// Who is in during the draining can be revoked still, and who looks at the
+	// figures sees that it ends: the doorkeeper goes when the door is shut.
+	watching, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
 	group.Go(func() error { return door.Serve(listener) })
-	group.Go(func() error { return keeper.run(serving) })
+	group.Go(func() error { return keeper.run(watching) })
 	group.Go(func() error {
+		defer leave()
 		<-serving.Done()
 		door.Drain()
 		log.Info("ending", "drain", p.drain.String())

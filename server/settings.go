@@ -38,13 +38,17 @@ func settingKeys(options []cmdline.Option) []config.Key {
 	return keys
 }
 
-// fromFile is the program's Settings: those of --config.
-func fromFile(options []cmdline.Option, value func(string) string) ([]cmdline.Setting, error) {
-	path := value("config")
-	if path == "" {
-		return nil, nil
+// fromFile is the program's Settings: those of --config, which it knows again
+// when it is read again.
+func fromFile() func([]cmdline.Option, func(string) string) ([]cmdline.Setting, error) {
+	var file config.File
+	return func(options []cmdline.Option, value func(string) string) ([]cmdline.Setting, error) {
+		path := value("config")
+		if path == "" {
+			return nil, nil
+		}
+		return file.Load(path, settingKeys(options))
 	}
-	return config.Load(path, settingKeys(options))
 }
 
 // printConfig is what runs with --print-config.
@@ -84,7 +88,7 @@ func checked(in *cmdline.Invocation) error {
 	if err != nil {
 		return err
 	}
-	p, err := prepare(in, log)
+	p, err := prepare(in, nil, log)
 	if err != nil {
 		return err
 	}

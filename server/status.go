@@ -121,6 +121,7 @@ func askStatus(ctx context.Context, address string) ([]byte, error) {
 	if err != nil {
 		return nil, cmdline.Usagef("the address %q of --debug-listen cannot be asked: %v", address, err)
 	}
+	request.Host = "localhost" // whatever the address is called: no other name is answered
 	// Not through a proxy: it is this machine that is asked.
 	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {

@@ -102,7 +102,8 @@ func block(in *cmdline.Invocation) (sshconfig.Block, error) {
 	if usual, err := pins.DefaultPath(); err != nil || file != usual {
 		options = append(options, "--pins", file)
 	}
-	words := slices.Concat([]string{program, "by-name", "--domain", in.String("domain")}, options, []string{server.String()})
+	// After -- nothing that a name brings along is taken for an option.
+	words := slices.Concat([]string{program, "by-name", "--domain", in.String("domain")}, options, []string{"--", server.String()})
 	b = sshconfig.Block{
 		Domain: in.String("domain"), User: in.String("user"),
 		Proxy: proxyCommand(words...), KnownHosts: filepath.ToSlash(file),

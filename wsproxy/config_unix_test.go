@@ -115,10 +115,24 @@ func TestSSHConfigSecrets(t *testing.T) {
 func TestHostileName(t *testing.T) {
 	s, u := newSSHServer(t), newUser(t)
 	u.does("wsproxy ssh-config --accept-new --server " + s.ws() + " > config")
-	for _, name := range []string{"$(touch x).converge", "`touch x`.converge", "a;touch x;.converge", "a|touch x.converge", "a&touch x&.converge"} {
+	for _, name := range []string{"$(touch x).converge", "`touch x`.converge", "a;touch x;.converge", "a|touch x.converge", "a&touch x&.converge", "a';touch x;'.converge"} {
 		u.env = append(u.env, "NAME="+name)
 		if r := u.run(`ssh -F config -- "$NAME" true`); r.code == 0 || exists(filepath.Join(u.home, "x")) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
+	// The ssh here may refuse a name with a quote by itself: that the block is not
+	// for such names is shown by a letter in the quote's place.
+	u.does(`sed "s/'\\*\"$/Q*\"/" config > letter && ! cmp -s config letter`)
+	for name, want := range map[string]bool{"job.converge": true, "jQb.converge": false, "Qjob.converge": false, "jobQ.converge": false} {
+		for _, file := range []string{"config", "letter"} {
+			if got := strings.Contains(u.does(`ssh -G -F `+file+` `+name), "proxycommand "); got != (want || file == "config") {
+				t.Errorf("%s: the block of %s counts: %v", name, file, got)
+			}
+		}
+	}
+	// Where there is no shell, a name can bring more arguments, which are no
+	// options.
+	u.does(`grep -q "^ *ProxyCommand .* -- " config`)
+	u.fails(`wsproxy by-name --accept-new -- `+s.ws()+` job.converge --pins=x.converge`, 2, "give the server's URL and a name")
 }

@@ -9,6 +9,9 @@ import (
 	"os"
 )
 
+// ErrNotRegular is in the error of ReadRegular for a pipe, a device or a folder.
+var ErrNotRegular = errors.New("it is no regular file, which alone can be read again")
+
 // ErrTooLarge is in the error of Read for a file beyond the limit.
 var ErrTooLarge = errors.New("the file is too large")
 
@@ -22,6 +25,32 @@ func Read(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return read(f, path, limit)
+}
+
+// ReadRegular is Read for a regular file, or a link to one. Anything else is
+// refused before it is opened, which for a pipe that nobody writes to would wait
+// without end.
+func ReadRegular(path string, limit int64) ([]byte, error) {
+	if regular, err := Regular(path); err != nil {
+		return nil, err
+	} else if !regular {
+		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
+	}
+	return Read(path, limit)
+}
+
+// Regular reports whether a path is a regular file, or a link to one.
+func Regular(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false, err
+	}
+	return info.Mode().IsRegular(), nil
+}
+
+// read reads an open file.
+func read(f *os.File, path string, limit int64) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err

@@ -35,4 +35,13 @@ func TestRead(t *testing.T) {
 	if _, err := Read(filepath.Dir(file), limit); err == nil {
 		t.Error("a folder was read")
 	}
+	if _, err := ReadRegular(filepath.Dir(file), limit); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("a folder as a regular file: %v", err)
+	}
+	if _, err := ReadRegular(file+"x", limit); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no regular file: %v", err)
+	}
+	if _, err := ReadRegular(file, limit+1); err != nil {
+		t.Errorf("a regular file: %v", err)
+	}
 }

@@ -37,6 +37,10 @@ type Job struct {
 	// Public says why everybody can read the job's log; "" where the
 	// environment does not say that.
 	Public string
+	// Unsaid is what the environment does not tell, and why, where it cannot be
+	// known whether everybody can read the log: "whether …: …". It is "" where
+	// that was told, and on systems that never do.
+	Unsaid string
 }
 
 // system is one CI system: how it is recognised, and what it tells.

@@ -230,6 +230,48 @@ func TestSystems(t *testing.T) {
 	}
 }
 
+// TestUnsaid: a system that normally tells whether its log is public, and does
+// not, is no system of which nothing else is expected.
+func TestUnsaid(t *testing.T) {
+	const push = github + "GITHUB_EVENT_NAME=push "
+	for _, test := range []struct {
+		name, env, event string
+		unsaid           string // part of it; "" is none
+	}{
+		{"none", "", "", ""},
+		{"GitHub, variables alone", push, "", "GITHUB_EVENT_PATH is not set"},
+		{"GitHub, the file is elsewhere", push + "GITHUB_EVENT_PATH=/nowhere/event.json", "", "cannot read the event"},
+		{"GitHub, no event", push, `{`, "not what GitHub would write"},
+		{"GitHub, an empty event", push, `{}`, "the event does not say"},
+		{"GitHub, a schedule", push, `{"schedule":"0 0 * * *"}`, "the event does not say"},
+		{"GitHub, a repository without", push, `{"repository":{"full_name":"a/b"}}`, "the event does not say"},
+		{"GitHub, private", push, `{"repository":{"private":true}}`, ""},
+		{"GitHub, public", push, `{"repository":{"private":false}}`, ""},
+		{"GitHub, internal", push, `{"repository":{"visibility":"internal"}}`, ""},
+		{"GitHub, private by variable", push + "GITHUB_REPOSITORY_VISIBILITY=private", "", ""},
+		{"GitHub, public by variable", push + "GITHUB_REPOSITORY_VISIBILITY=public", "", ""},
+		{"GitHub, nonsense by variable", push + "GITHUB_REPOSITORY_VISIBILITY=x", "", "not set"},
+		{"Gitea, variables alone", gitea + "GITHUB_EVENT_NAME=push", "", "not set"},
+		{"Forgejo, variables alone", forgejo + "GITHUB_EVENT_NAME=push", "", "not set"},
+		{"GitLab, variables left out", gitlab, "", "CI_PROJECT_VISIBILITY does not say"},
+		{"GitLab, internal", gitlab + "CI_PROJECT_VISIBILITY=internal", "", ""},
+		{"GitLab, public", gitlab + "CI_PROJECT_VISIBILITY=public", "", ""},
+		{"Woodpecker, variables left out", pecker, "", "CI_REPO_PRIVATE does not say"},
+		{"Woodpecker, private", pecker + "CI_REPO_PRIVATE=true", "", ""},
+		{"Drone, variables left out", drone, "", "DRONE_REPO_VISIBILITY does not say"},
+		{"Drone, an older one", drone + "DRONE_REPO_PRIVATE=true", "", ""},
+		{"Drone, internal", drone + "DRONE_REPO_VISIBILITY=internal", "", ""},
+		{"CircleCI never tells", circle, "", ""},
+		{"Azure never tells", azure, "", ""},
+		{"Jenkins never tells", jenkins, "", ""},
+	} {
+		job := detect(t, vars(test.env), test.event)
+		if !strings.Contains(job.Unsaid, test.unsaid) || (job.Unsaid == "") != (test.unsaid == "") || job.Unsaid != "" && job.Public != "" {
+			t.Errorf("%s: %q, public %q", test.name, job.Unsaid, job.Public)
+		}
+	}
+}
+
 func TestServer(t *testing.T) {
 	for address, want := range map[string]string{
 		"":                                 " ",

@@ -43,8 +43,14 @@ func readWorkflow(env environment, job *Job) {
 	if name == "" {
 		job.Stranger = "no event is named (GITHUB_EVENT_NAME)"
 	}
-	if e.Repository.public() || env("GITHUB_REPOSITORY_VISIBILITY") == "public" {
+	switch visibility := env("GITHUB_REPOSITORY_VISIBILITY"); {
+	case e.Repository.public() || visibility == "public":
 		job.Public = "its repository is public"
+	case e.Repository.closed() || visibility == "private" || visibility == "internal":
+	case err != nil:
+		job.Unsaid = fmt.Sprintf("whether its repository is public: %v", err)
+	default: // as a schedule's may not
+		job.Unsaid = "whether its repository is public: the event does not say"
 	}
 }
 
@@ -65,9 +71,7 @@ func readGitLab(env environment, job *Job) {
 			env("CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY") != env("CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY")):
 		job.Stranger = "the pull request is from a fork"
 	}
-	if env("CI_PROJECT_VISIBILITY") == "public" {
-		job.Public = "its project is public"
-	}
+	job.tellVisibility(env("CI_PROJECT_VISIBILITY"), "project", "CI_PROJECT_VISIBILITY")
 }
 
 // readCircle reads what CircleCI tells:
@@ -98,6 +102,22 @@ func readAzure(env environment, job *Job) {
 	job.Unknown = "it tells the name and the mail address of who asked for the build, and no login"
 }
 
+// visibilityOf is what a variable means that says whether something is private.
+var visibilityOf = map[string]string{"true": "private", "false": "public"}
+
+// tellVisibility notes whether everybody can read the log of a project or
+// repository. What neither opens nor closes it leaves that unsaid; the variable
+// is the one that should have told.
+func (j *Job) tellVisibility(visibility, what, variable string) {
+	switch visibility {
+	case "public":
+		j.Public = "its " + what + " is public"
+	case "private", "internal":
+	default:
+		j.Unsaid = fmt.Sprintf("whether its %s is public: %s does not say", what, variable)
+	}
+}
+
 func isWoodpecker(env environment) bool {
 	return env("CI") == "woodpecker" || env("CI_SYSTEM_NAME") == "woodpecker"
 }
@@ -121,9 +141,7 @@ func readWoodpecker(env environment, job *Job) {
 	if strings.HasPrefix(env("CI_PIPELINE_EVENT"), "pull_request") && env("CI_REPO_PRIVATE") != "true" {
 		job.Stranger = "the event is a pull request, and not whether it is from a fork"
 	}
-	if env("CI_REPO_PRIVATE") == "false" {
-		job.Public = "its repository is public"
-	}
+	job.tellVisibility(visibilityOf[env("CI_REPO_PRIVATE")], "repository", "CI_REPO_PRIVATE")
 }
 
 // readDrone reads what Drone tells:
@@ -144,9 +162,8 @@ func readDrone(env environment, job *Job) {
 	if env("DRONE_BUILD_EVENT") == "pull_request" && !private {
 		job.Stranger = cmp.Or(job.Stranger, "the event is a pull request, and not whether it is from a fork")
 	}
-	if visibility := env("DRONE_REPO_VISIBILITY"); visibility == "public" || visibility == "" && env("DRONE_REPO_PRIVATE") == "false" {
-		job.Public = "its repository is public"
-	}
+	visibility := cmp.Or(env("DRONE_REPO_VISIBILITY"), visibilityOf[env("DRONE_REPO_PRIVATE")])
+	job.tellVisibility(visibility, "repository", "DRONE_REPO_VISIBILITY")
 }
 
 func isJenkins(env environment) bool { return env("JENKINS_URL") != "" && env("BUILD_NUMBER") != "" }

@@ -31,6 +31,9 @@ type Config struct {
 	Tokens, Policy string
 	// Anonymous are the roles that need no credential all the same.
 	Anonymous []Role
+	// Former, if not nil, is the guard whose rules hold: the files are read as its
+	// Use would, to see whether they could be.
+	Former *Guard
 	// Reloaded, if not nil, is told of each reload, before it ends anything.
 	Reloaded func(err error)
 	// Logger may be nil.
@@ -59,6 +62,7 @@ type Guard struct {
 type rules struct {
 	files    [2]string // of the tokens and of the policy; "" for none
 	text     [2]string // that was in them, to see changes
+	once     [2]bool   // a pipe or the like, which gives its text but once
 	tokens   tokens
 	policy   *policy
 	verifier *oidc.Verifier
@@ -73,8 +77,12 @@ func Open(cfg Config) (*Guard, error) {
 		cfg: cfg, log: cfg.Logger, now: time.Now, open: cfg.Tokens == "" && cfg.Policy == "",
 		live: make(map[*Grant]func(string)), bound: newBindings(),
 	}
+	var former *rules
+	if cfg.Former != nil {
+		former = cfg.Former.present()
+	}
 	var err error
-	if g.rules, err = load([2]string{cfg.Tokens, cfg.Policy}, nil); err != nil {
+	if g.rules, err = load([2]string{cfg.Tokens, cfg.Policy}, former); err != nil {
 		return nil, err
 	}
 	g.loaded = g.now()
@@ -100,6 +108,13 @@ func (g *Guard) Describe() string {
 	return fmt.Sprintf("%d static tokens, %d rules for the OIDC tokens of %d issuers", len(g.rules.tokens), count, len(g.rules.policy.issuers))
 }
 
+// present returns the rules that hold.
+func (g *Guard) present() *rules {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rules
+}
+
 // load reads the files, unless they are as they were: then it returns former.
 func load(paths [2]string, former *rules) (*rules, error) {
 	r := &rules{files: paths, policy: &policy{}}
@@ -107,11 +122,9 @@ func load(paths [2]string, former *rules) (*rules, error) {
 		if path == "" {
 			continue
 		}
-		text, err := files.Read(path, maxFile)
-		if err != nil {
+		if err := r.read(i, former); err != nil {
 			return nil, fmt.Errorf("cannot read the %s: %w", []string{"token file", "policy"}[i], err)
 		}
-		r.text[i] = string(text)
 	}
 	if former != nil && former.files == r.files && former.text == r.text {
 		return former, nil
@@ -119,6 +132,10 @@ func load(paths [2]string, former *rules) (*rules, error) {
 	var err error
 	if r.tokens, err = parseTokens([]byte(r.text[0])); err != nil {
 		return nil, fmt.Errorf("cannot use the token file %s: %w", paths[0], err)
+	}
+	if former != nil && len(former.tokens) > 0 && paths[0] != "" && len(r.tokens) == 0 {
+		return nil, fmt.Errorf("cannot use the token file %s: it has no token any more, which may be half of a change: "+
+			"to revoke all tokens, leave one in it that nobody has, or stop the server", paths[0])
 	}
 	if paths[1] != "" {
 		if r.policy, err = parsePolicy([]byte(r.text[1]), filepath.Dir(paths[1])); err != nil {
@@ -135,12 +152,31 @@ func load(paths [2]string, former *rules) (*rules, error) {
 	return r, nil
 }
 
-// Run follows the files until ctx ends. Contents count, not times: what is
-// swapped in by a link or within a second is seen, too.
+// read reads one of the files. At first it may be a pipe, whose text then holds;
+// later on nothing but a regular file is opened, so that nobody waits for one.
+func (r *rules) read(i int, former *rules) error {
+	path := r.files[i]
+	if former != nil && former.files[i] == path && former.once[i] {
+		r.text[i], r.once[i] = former.text[i], true
+		return nil
+	}
+	read := files.ReadRegular
+	if former == nil {
+		regular, err := files.Regular(path)
+		read, r.once[i] = files.Read, err == nil && !regular
+	}
+	text, err := read(path, maxFile)
+	r.text[i] = string(text)
+	return err
+}
+
+// Run follows the files until ctx ends, and then is as Close. Contents count,
+// not times: what is swapped in by a link or within a second is seen, too.
 func (g *Guard) Run(ctx context.Context) {
 	if g.open {
 		return
 	}
+	defer g.Close()
 	ticker := time.NewTicker(recheck)
 	defer ticker.Stop()
 	for {
@@ -153,16 +189,18 @@ func (g *Guard) Run(ctx context.Context) {
 	}
 }
 
+// Close ends what the guard does by itself, which is to fetch issuers' keys, and
+// waits for it. It goes on deciding, with the keys that it has.
+func (g *Guard) Close() { g.present().verifier.Close() }
+
 // Reload reads the files again, and ends what they allow no more. While they
 // cannot be used the last good ones count: it is said in the log, once for
 // each mistake.
 func (g *Guard) Reload() {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	g.mu.Lock()
-	former := g.rules
-	g.mu.Unlock()
-	g.reload(former.files, former)
+	former := g.present()
+	_ = g.reload(former.files, former) // it is in the log
 }
 
 // Use has the guard read other files from now on, "" for none. They must not
@@ -174,9 +212,7 @@ func (g *Guard) Use(tokens, policy string) error {
 	}
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	g.mu.Lock()
-	former := g.rules
-	g.mu.Unlock()
+	former := g.present()
 	return g.reload([2]string{tokens, policy}, former)
 }
 
@@ -192,9 +228,8 @@ func (g *Guard) State() (loaded time.Time, problem string) {
 func (g *Guard) reload(files [2]string, former *rules) error {
 	loaded, err := load(files, former)
 	g.mu.Lock()
-	var known bool
+	trouble := g.problem
 	if err != nil {
-		known = g.problem == err.Error()
 		g.problem = err.Error()
 	} else {
 		g.problem, g.rules = "", loaded
@@ -203,8 +238,14 @@ func (g *Guard) reload(files [2]string, former *rules) error {
 		}
 	}
 	g.mu.Unlock()
-	if err == nil && loaded == former || known {
+	switch {
+	case err != nil && trouble == err.Error():
 		return err
+	case err == nil && loaded == former:
+		if trouble != "" {
+			g.log.Info("the files of access are as they were before the mistake: the rules that held are theirs")
+		}
+		return nil
 	}
 	if g.cfg.Reloaded != nil {
 		g.cfg.Reloaded(err)
@@ -374,20 +415,6 @@ func (g *Guard) allows(grant *Grant) (rule string, err error) {
 		}
 	}
 	return "", nil
-}
-
-// Sees reports whether a viewer may see an agent, by the rules as they are now.
-func (g *Guard) Sees(grant *Grant, id string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch grant.kind {
-	case byToken:
-		t := g.rules.tokens.same(grant.token)
-		return t != nil && slices.Contains(t.roles, Viewer) && t.may(id)
-	case byOIDC:
-		return g.rules.policy.judge(grant.identity.Issuer, grant.identity.Claims(), Viewer, id).ok
-	}
-	return false
 }
 
 // list puts a few patterns into a sentence.

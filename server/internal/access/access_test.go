@@ -1,8 +1,10 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,6 +158,7 @@ func TestPolicyFile(t *testing.T) {
 		"issuer: x":                       `line 1: the key "issuer" is not known here: it may be issuers`,
 		"issuers: x":                      "line 1: it must be a list",
 		goodPolicy + "---\nissuers: []\n": "there is a second document",
+		goodPolicy + "---\nissuers: [\n":  "there is a second document, or something that is none",
 		replace("    max-lifetime", "    max_lifetime"): `line 6: the key "max_lifetime" is not known here: it may be`,
 		replace("1h", "soon"):                           `line 6: "soon" is no duration`,
 		replace("RS256", "HS256"):                       `line 3: the algorithm "HS256" is none of`,
@@ -223,10 +226,18 @@ func TestFollowsFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, other, err := MakeToken("other", []Role{Agent}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	write("")
 	synctest.Test(t, func(t *testing.T) {
 		var told []error
-		g, err := Open(Config{Tokens: file, Reloaded: func(err error) { told = append(told, err) }})
+		var log bytes.Buffer
+		g, err := Open(Config{
+			Tokens: file, Reloaded: func(err error) { told = append(told, err) },
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,6 +246,7 @@ func TestFollowsFiles(t *testing.T) {
 		go func() { defer close(done); g.Run(ctx) }()
 		may := func() bool {
 			time.Sleep(recheck + time.Millisecond)
+			synctest.Wait()
 			_, err := g.Admit(t.Context(), Request{Role: Agent, ID: "job", Authorization: "Bearer " + token})
 			return err == nil
 		}
@@ -254,13 +266,77 @@ func TestFollowsFiles(t *testing.T) {
 		if len(told) != 2 || told[1] == nil {
 			t.Errorf("a mistake was told as %v", told)
 		}
-		write("")
-		if may() || len(told) != 3 {
+		write(line)
+		if !may() || len(told) != 2 || strings.Count(log.String(), "as they were before the mistake") != 1 {
+			t.Errorf("a mistake that is over was told as %v and %s", told, &log)
+		}
+		// A file that is being written, and one that is being swapped.
+		for i, text := range []string{"", "# none\n"} {
+			for range 2 {
+				write(text)
+				if !may() {
+					t.Error("an empty file revoked all")
+				}
+			}
+			if len(told) != 3 || told[2] == nil || !strings.Contains(told[2].Error(), "it has no token any more") {
+				t.Errorf("the %dth empty file was told as %v", i, told)
+			}
+		}
+		write(other)
+		if may() || len(told) != 4 || told[3] != nil {
 			t.Errorf("a token that went is good, or was told as %v", told)
 		}
 		cancel()
 		<-done
 	})
+}
+
+// TestSight: what a viewer sees is made once, and anew with other rules.
+func TestSight(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	token, line, err := MakeToken("boss", []Role{Viewer}, []string{"acme/**", "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g, err := Open(Config{Tokens: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grant, err := g.Admit(t.Context(), Request{Role: Viewer, Authorization: "Bearer " + token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !g.Sees(grant, "acme/1") || !g.Sees(grant, "x") || g.Sees(grant, "y") {
+		t.Error("it sees others than it should")
+	}
+	if made := g.sight(grant); made != g.sight(grant) {
+		t.Error("it is made anew for each agent")
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(line, "acme/**", "y", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.Reload()
+	if g.Sees(grant, "acme/1") || !g.Sees(grant, "y") {
+		t.Error("it sees by the old rules")
+	}
+	p, err := parsePolicy([]byte(strings.Replace(goodPolicy, "name: main", "role: viewer", 1)), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := oidc.Claims{"aud": {"wss://two.example.org"}, "repository_owner_id": {"7"}, "event_name": {"push"}, "protected": {"true"}, "repository": {"a.b/c"}}
+	n := 0
+	for r := range p.met(p.issuers[0].URL, claims, Viewer) {
+		with, ok := r.ids[0].with(claims)
+		if n++; !ok || !with.matches("a.b/c/1") || with.matches("aab/c/1") {
+			t.Errorf("the pattern is %+v, %v", with, ok)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d rules", n)
+	}
 }
 
 // FuzzTokens: what is read as a token file is within its limits, and what is

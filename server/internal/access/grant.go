@@ -28,7 +28,12 @@ type Grant struct {
 	rule     string         // of the policy
 	key      keyHash        // that was proved or, of byKey, must be
 	held     bool           // the key's binding counts this grant
+	sight    *sight         // of a viewer, by the rules that it was made of; Guard.mu guards it
 }
+
+// Unproved reports whether an agent was let in by a run key that it only says it
+// has: anybody may say so, until Prove.
+func (gr *Grant) Unproved() bool { return gr.kind == byKey }
 
 // auditClaims are what an audit log says of an OIDC token: who and what the
 // CI system says it is. None of them is a secret.

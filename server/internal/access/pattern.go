@@ -112,8 +112,14 @@ func newIDPattern(text string, claims bool) (idPattern, error) {
 // missing, empty or a list of several matches nothing, and what is in it stands
 // for itself, stars included.
 func (p idPattern) matches(id string, claims oidc.Claims) bool {
+	with, ok := p.with(claims)
+	return ok && with.matches(id)
+}
+
+// with is the pattern for a holder of claims; ok is false if it matches nothing.
+func (p idPattern) with(claims oidc.Claims) (with pattern, ok bool) {
 	if p.pieces == nil {
-		return p.fixed.matches(id)
+		return p.fixed, true
 	}
 	var b strings.Builder
 	b.WriteString(`\A(?s:`)
@@ -125,13 +131,13 @@ func (p idPattern) matches(id string, claims oidc.Claims) bool {
 		}
 		values := claims[piece]
 		if len(values) != 1 || values[0] == "" || len(values[0]) > rendezvous.MaxID {
-			return false
+			return pattern{}, false
 		}
 		b.WriteString(regexp.QuoteMeta(values[0]))
 	}
 	b.WriteString(`)\z`)
 	re, err := regexp.Compile(b.String())
-	return err == nil && re.MatchString(id)
+	return pattern{p.text, re}, err == nil
 }
 
 // filled is the pattern with its claims, for messages; ok is false if it can

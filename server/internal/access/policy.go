@@ -3,6 +3,8 @@ package access
 import (
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -66,26 +68,34 @@ type verdict struct {
 // judge asks the rules of an issuer. Nothing is granted but by a rule.
 func (p *policy) judge(issuerURL string, claims oidc.Claims, role Role, id string) verdict {
 	var v verdict
-	for _, i := range p.issuers {
-		// On a reload: the token was for an audience that may not be one any more.
-		if i.URL != issuerURL || !slices.ContainsFunc(claims["aud"], func(a string) bool { return slices.Contains(i.Audiences, a) }) {
-			continue
-		}
-		for _, r := range i.rules {
-			if r.role != role || !r.met(claims) {
-				continue
+	for r := range p.met(issuerURL, claims, role) {
+		for _, ids := range r.ids {
+			if ids.matches(id, claims) {
+				return verdict{ok: true, rule: r.name}
 			}
-			for _, ids := range r.ids {
-				if ids.matches(id, claims) {
-					return verdict{ok: true, rule: r.name}
-				}
-				if text, ok := ids.filled(claims); ok {
-					v.may = append(v.may, text)
-				}
+			if text, ok := ids.filled(claims); ok {
+				v.may = append(v.may, text)
 			}
 		}
 	}
 	return v
+}
+
+// met returns the rules of an issuer for a role that claims meet.
+func (p *policy) met(issuerURL string, claims oidc.Claims, role Role) iter.Seq[rule] {
+	return func(yield func(rule) bool) {
+		for _, i := range p.issuers {
+			// On a reload: the token was for an audience that may not be one any more.
+			if i.URL != issuerURL || !slices.ContainsFunc(claims["aud"], func(a string) bool { return slices.Contains(i.Audiences, a) }) {
+				continue
+			}
+			for _, r := range i.rules {
+				if r.role == role && r.met(claims) && !yield(r) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // sources are the issuers, for the verifier.
@@ -247,8 +257,8 @@ func document(text []byte) (*yaml.Node, error) {
 	if err := decoder.Decode(&doc); err != nil {
 		return nil, fmt.Errorf("it is no YAML with a list of issuers: %w", err)
 	}
-	if err := decoder.Decode(&second); err == nil {
-		return nil, fmt.Errorf("line %d: there is a second document: put it all into one", second.Line)
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is a second document, or something that is none: put it all into one")
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
 		return nil, errors.New("it is no YAML with a list of issuers")

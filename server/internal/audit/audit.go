@@ -20,6 +20,8 @@ const (
 	queue = 4096
 	// tellEvery is how often lost events are told.
 	tellEvery = time.Minute
+	// closeWait is how long Close waits for what is still to be written.
+	closeWait = 2 * time.Second
 )
 
 // Event is one line. What is not known is left out. No member may be a secret.
@@ -68,6 +70,8 @@ type Log struct {
 
 	mu     sync.Mutex
 	closed bool
+	left   bool   // Close has given the writer up
+	busy   bool   // the writer is writing an event
 	lost   uint64 // since the last line about them
 	total  uint64 // lost since the start
 
@@ -79,6 +83,10 @@ type Log struct {
 
 // Open appends to a file, which it makes with mode 0600. out, if not nil, is
 // written to instead. The error names the file. A nil log discards.
+//
+// The writer's goroutine is the Log's, and Close waits for it. Where a write
+// never returns it stays there, with at most that one event, until the write
+// does or the process ends.
 func Open(path string, out io.Writer, log *slog.Logger) (*Log, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -151,7 +159,9 @@ func (l *Log) Reopen() {
 	}
 }
 
-// Close writes what there is and closes the file.
+// Close writes what there is and closes the file. It waits for two seconds at
+// most, as for a pipe that nobody reads: what is not written then is counted as
+// lost, and told.
 func (l *Log) Close() {
 	if l == nil {
 		return
@@ -162,7 +172,36 @@ func (l *Log) Close() {
 		close(l.events)
 	}
 	l.mu.Unlock()
-	<-l.done
+	late := time.NewTimer(closeWait)
+	defer late.Stop()
+	select {
+	case <-l.done:
+	case <-late.C:
+		l.leave()
+	}
+}
+
+// leave counts what the writer has not written as lost. An event that it is
+// just writing counts too: whether there is a line of it nobody will know.
+func (l *Log) leave() {
+	l.mu.Lock()
+	if l.left {
+		l.mu.Unlock()
+		return
+	}
+	l.left = true
+	var rest uint64
+	for range l.events { // it is closed
+		rest++
+	}
+	if l.busy {
+		rest++
+	}
+	l.lost += rest
+	l.total += rest
+	lost := l.lost
+	l.mu.Unlock()
+	l.log.Error("the audit log lacks events: it takes no more", "lost", lost)
 }
 
 // write is the writer's goroutine, which ends with Close.
@@ -194,8 +233,21 @@ func (l *Log) write() {
 // line writes one event, and before it how many were lost.
 func (l *Log) line(e Event) {
 	l.mu.Lock()
-	lost := l.lost
+	lost, left := l.lost, l.left
+	l.busy = !left
+	if left { // it was taken while Close counted the others
+		l.lost++
+		l.total++
+	}
 	l.mu.Unlock()
+	if left {
+		return
+	}
+	defer func() {
+		l.mu.Lock()
+		l.busy = false
+		l.mu.Unlock()
+	}()
 	if lost > 0 && l.put(Event{Time: l.now().UTC(), Event: "audit.lost", Lost: lost}) == nil {
 		l.mu.Lock()
 		l.lost -= lost
@@ -203,10 +255,15 @@ func (l *Log) line(e Event) {
 	}
 	if err := l.put(e); err != nil {
 		l.mu.Lock()
-		l.lost++
-		l.total++
+		counted := l.left
+		if !counted {
+			l.lost++
+			l.total++
+		}
 		l.mu.Unlock()
-		l.complain(err)
+		if !counted {
+			l.complain(err)
+		}
 	}
 }
 
@@ -245,8 +302,11 @@ func (l *Log) complain(err error) {
 // tell says that events were lost because the disk is slower than they are.
 func (l *Log) tell(last bool) {
 	l.mu.Lock()
-	lost := l.lost
+	lost, left := l.lost, l.left
 	l.mu.Unlock()
+	if left {
+		return // Close has told
+	}
 	if now := l.now(); lost > 0 && (last || now.Sub(l.told) >= tellEvery) {
 		l.told = now
 		l.log.Error("the audit log lacks events", "lost", lost)

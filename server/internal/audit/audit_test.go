@@ -165,6 +165,42 @@ func (s *stuck) Write(p []byte) (int, error) {
 	return s.disk.Write(p)
 }
 
+// TestCloseGivesUp: nobody reads what is written. Close says what is lost, and
+// does not wait for ever; what comes later changes nothing.
+func TestCloseGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stuck{release: make(chan struct{}), disk: disk{room: 1 << 30}}
+		var told bytes.Buffer
+		l, err := Open("", s, slog.New(slog.NewTextHandler(&told, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Write(Event{Event: "first"})
+		synctest.Wait() // it is being written
+		for range 4 {
+			l.Write(Event{Event: "more"})
+		}
+		begun := time.Now()
+		l.Close()
+		if took := time.Since(begun); took != closeWait {
+			t.Errorf("it took %v", took)
+		}
+		l.Close()
+		l.Write(Event{Event: "after the end"})
+		if l.Lost() != 5 {
+			t.Errorf("%d are lost, want 5", l.Lost())
+		}
+		close(s.release)
+		synctest.Wait() // the writer has ended
+		if said := told.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "the audit log lacks events") || !strings.Contains(said, "lost=5") {
+			t.Errorf("it said %q", said)
+		}
+		if got := parse(t, s.text.String()); len(got) != 1 || got[0].Event != "first" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // TestSlowDisk: more events than may wait are counted.
 func TestSlowDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -29,16 +29,36 @@ type Key struct {
 	Not string
 }
 
-// Load reads a file. The errors name it, and the line where there is one.
-func Load(path string, keys []Key) ([]cmdline.Setting, error) {
-	text, err := files.Read(path, maxFile)
+// Load reads a file once. The errors name it, and the line where there is one.
+func Load(path string, keys []Key) ([]cmdline.Setting, error) { return new(File).Load(path, keys) }
+
+// File is a file that is read, and read again while what was in it holds. The
+// zero value has not been read. It is not for concurrent use.
+type File struct {
+	read bool
+	some bool // options were in it
+}
+
+// Load reads the file. The errors name it, and the line where there is one. Once
+// it was read it must be a regular file, for which nobody waits, and not have
+// lost all its options: it may be about to be written.
+func (f *File) Load(path string, keys []Key) ([]cmdline.Setting, error) {
+	read := files.Read
+	if f.read {
+		read = files.ReadRegular
+	}
+	text, err := read(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the configuration: %w", err)
 	}
 	settings, err := Parse(text, path, keys)
+	if err == nil && f.some && len(settings) == 0 {
+		err = errors.New("it has no option any more, which may be half of a change: start the server again if it is meant")
+	}
 	if err != nil {
 		return nil, cmdline.Usagef("cannot use the configuration %s: %w", path, err)
 	}
+	f.read, f.some = true, f.some || len(settings) > 0
 	return settings, nil
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"example.com/converge/pkg/cmdline"
+	"example.com/converge/pkg/files"
 )
 
 var keys = []Key{
@@ -87,6 +89,25 @@ func TestLoad(t *testing.T) {
 		if _, err := Load(path, keys); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q: %v, want %q", text, err, want)
 		}
+	}
+}
+
+// TestLoadAgain: a file that is emptied, or no file any more, is a mistake.
+func TestLoadAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "server.yaml")
+	var f File
+	for _, step := range []struct{ text, want string }{
+		{"# none yet", ""}, {"", ""}, {"listen: :1", ""}, {"", "it has no option any more"}, {"# none", "it has no option any more"}, {"listen: :2", ""},
+	} {
+		if err := os.WriteFile(path, []byte(step.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Load(path, keys); step.want == "" && err != nil || step.want != "" && (err == nil || !strings.Contains(err.Error(), step.want)) {
+			t.Errorf("%q: %v, want %q", step.text, err, step.want)
+		}
+	}
+	if _, err := f.Load(filepath.Dir(path), keys); !errors.Is(err, files.ErrNotRegular) {
+		t.Errorf("a folder: %v", err)
 	}
 }
 

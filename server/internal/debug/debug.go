@@ -69,22 +69,29 @@ func New(m *Meter, status func() Status, public bool, log *slog.Logger) *Server 
 }
 
 // guard keeps web pages from reading this through a browser on the machine: a
-// name of theirs may point to it.
+// name of theirs may point to it. With public any name will do, but for the
+// status, which looks for itself.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
-		}
-		if !s.public && !local(host) {
+		if !s.public && !askedLocally(r) {
 			http.Error(w, "ask by the address, such as 127.0.0.1", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// askedLocally reports whether the request names this machine by one of its own
+// addresses or as localhost, which no name on the network can be.
+func askedLocally(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	return local(host)
 }
 
 // Serve answers until Shutdown; it then returns nil.

@@ -96,13 +96,36 @@ func TestFigures(t *testing.T) {
 // TestStatus is for the machine itself, whoever may have the figures.
 func TestStatus(t *testing.T) {
 	s := New(NewMeter(), func() Status { return Status{Version: "v1", Agents: []Agent{{ID: "acme/1"}}} }, true, nil)
-	for remote, want := range map[string]int{"127.0.0.1:4711": 200, "[::1]:4711": 200, "[::ffff:127.0.0.1]:4711": 200, "192.0.2.1:4711": 403, "[2001:db8::1]:1": 403, "": 403} {
+	answers := func(remote, host string, header ...string) bool {
 		r := httptest.NewRequest(http.MethodGet, StatusPath, nil)
-		r.RemoteAddr = remote
+		r.RemoteAddr, r.Host = remote, host
+		for _, name := range header {
+			r.Header.Set(name, "for=192.0.2.1")
+		}
 		w := httptest.NewRecorder()
 		s.http.Handler.ServeHTTP(w, r)
-		if w.Code != want || strings.Contains(w.Body.String(), "acme") != (want == http.StatusOK) {
-			t.Errorf("from %q: %d %s", remote, w.Code, w.Body)
+		if shown := strings.Contains(w.Body.String(), "acme"); shown != (w.Code == http.StatusOK) || !shown && w.Code != http.StatusForbidden {
+			t.Errorf("from %q by %q with %q: %d %s", remote, host, header, w.Code, w.Body)
+		}
+		return w.Code == http.StatusOK
+	}
+	for remote, want := range map[string]bool{"127.0.0.1:4711": true, "[::1]:4711": true, "[::ffff:127.0.0.1]:4711": true, "192.0.2.1:4711": false, "[2001:db8::1]:1": false, "": false} {
+		if answers(remote, "localhost:6060") != want {
+			t.Errorf("from %q it is not %v", remote, want)
+		}
+	}
+	// A page whose name was made to point here, and a proxy on the machine.
+	for host, want := range map[string]bool{
+		"127.0.0.1:6060": true, "[::1]:6060": true, "127.0.0.1": true,
+		"evil.example.org:6060": false, "evil.example.org": false, "192.0.2.1:6060": false, "": false,
+	} {
+		if answers("127.0.0.1:4711", host) != want {
+			t.Errorf("by the name %q it is not %v", host, want)
+		}
+	}
+	for _, name := range []string{"X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Host"} {
+		if answers("127.0.0.1:4711", "127.0.0.1:6060", name) {
+			t.Errorf("a proxy that says %s is answered", name)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -71,12 +72,19 @@ type Client struct {
 	ToClient int64     `json:"to_client"`
 }
 
-// serveStatus answers this machine alone: ids are not for everybody who may
-// count them.
+// forwards are headers by which a proxy says that it asks for somebody else.
+var forwards = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip"}
+
+// serveStatus answers this machine alone, whether others may have the figures
+// or not: ids are not for everybody who may count them. An address of this
+// machine may be that of a browser which a page elsewhere has led here, or of a
+// proxy, so the request must name this machine too, and no proxy.
 func serveStatus(status func() Status) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		if addr, err := netip.ParseAddr(host); err != nil || !addr.Unmap().IsLoopback() {
+		addr, err := netip.ParseAddr(host)
+		forwarded := slices.ContainsFunc(forwards, func(name string) bool { return r.Header.Get(name) != "" })
+		if err != nil || !addr.Unmap().IsLoopback() || !askedLocally(r) || forwarded {
 			http.Error(w, "the status is for the machine itself: ask there", http.StatusForbidden)
 			return
 		}

@@ -124,15 +124,9 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, kind limits.Kind, i
 	// A proxy on the same machine whose word nobody has said to believe stands
 	// for many; and who is on this machine has other ways to use it up.
 	if g.cfg.Limits != nil && !p.addr.IsLoopback() {
-		ticket, exceeded := g.cfg.Limits.Enter(p.addr, kind, id)
+		ticket, exceeded := g.cfg.Limits.Enter(p.addr, kind)
 		if exceeded != nil {
-			g.cfg.Meter.Refused(p.role(), "limit-"+exceeded.Limit)
-			if exceeded.First { // a flood is not to become one of lines
-				p.log().Warn("a limit was met", "limit", exceeded.Limit)
-				g.cfg.Audit.Write(p.event("limited", exceeded.Text, http.StatusTooManyRequests))
-			}
-			w.Header().Set("Retry-After", strconv.Itoa(exceeded.RetryAfter))
-			refuse(w, http.StatusTooManyRequests, exceeded.Text)
+			p.limited(w, exceeded)
 			return nil
 		}
 		p.ticket = ticket
@@ -149,6 +143,14 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, kind limits.Kind, i
 	})
 	if err == nil {
 		p.grant = grant
+		if p.ticket != nil {
+			if exceeded := p.ticket.Come(id, !grant.Unproved()); exceeded != nil {
+				p.limited(w, exceeded)
+				g.cfg.Guard.End(grant)
+				p.ticket.End()
+				return nil
+			}
+		}
 		return p
 	}
 	status, text := http.StatusUnauthorized, err.Error()
@@ -167,6 +169,17 @@ func (g *Gate) enter(w http.ResponseWriter, r *http.Request, kind limits.Kind, i
 	p.Ended(hub.End{Status: status, Reason: text})
 	refuse(w, status, text)
 	return nil
+}
+
+// limited answers somebody who met a limit.
+func (p *pass) limited(w http.ResponseWriter, exceeded *limits.Exceeded) {
+	p.gate.cfg.Meter.Refused(p.role(), "limit-"+exceeded.Limit)
+	if exceeded.First { // a flood is not to become one of lines
+		p.log().Warn("a limit was met", "limit", exceeded.Limit)
+		p.gate.cfg.Audit.Write(p.event("limited", exceeded.Text, http.StatusTooManyRequests))
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(exceeded.RetryAfter))
+	refuse(w, http.StatusTooManyRequests, exceeded.Text)
 }
 
 func refuse(w http.ResponseWriter, status int, text string) {
@@ -224,8 +237,12 @@ func (p *pass) Session() string { return p.session }
 // Prove implements hub.Pass.
 func (p *pass) Prove(key ed25519.PublicKey) error {
 	err := p.gate.cfg.Guard.Prove(p.grant, key)
-	if err != nil && p.ticket != nil {
+	switch {
+	case p.ticket == nil:
+	case err != nil:
 		p.ticket.Failed()
+	case p.grant.Unproved():
+		p.gate.cfg.Limits.Proved(p.id)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"net/http"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"example.com/converge/pkg/frame"
+	"example.com/converge/pkg/oidctest"
 	"example.com/converge/pkg/rendezvous"
 	"example.com/converge/pkg/transport"
 	"example.com/converge/pkg/wsconn"
@@ -192,6 +194,33 @@ func TestTokenRevokes(t *testing.T) {
 	}
 	_, err := h.register("gone", visitor{token: ci})
 	wantRefused(t, err, http.StatusUnauthorized, "may have been revoked")
+}
+
+// TestStrangersUseUpNothing: who has no token, or names another's key, does not
+// keep out who has one.
+func TestStrangersUseUpNothing(t *testing.T) {
+	token, line := made(t, "ci", "agent,client")
+	issuer := oidctest.New(t)
+	h := open(t, line, policyFor(issuer), limits.Config{IDClients: 1, IDConnects: 2, IDRegistrations: 2})
+	const evil, good = "192.0.2.66", "192.0.2.1"
+	for range 5 {
+		_, err := h.register("team/victim", visitor{from: evil})
+		wantRefused(t, err, http.StatusUnauthorized, "")
+		wantRefused(t, h.client("team/victim", visitor{from: evil}), http.StatusUnauthorized, "")
+	}
+	h.in("team/victim", visitor{token: token, from: good})
+	wantRefused(t, h.client("elsewhere", visitor{token: token, from: good}), http.StatusNotFound, "")
+
+	key := fakeagent.NewKey()
+	public, _ := key.Public().(ed25519.PublicKey)
+	_ = h.in("acme/widgets/1", visitor{token: issuer.Token(audience, github(nil)), key: key, from: good}).Close()
+	for range 5 {
+		_, err := h.register("acme/widgets/1", visitor{named: public, from: evil})
+		wantRefused(t, err, 0, "is not the one that came with its OIDC token")
+	}
+	h.in("acme/widgets/1", visitor{key: key, from: good})
+	_, err := h.register("acme/widgets/1", visitor{key: key, from: good})
+	wantRefused(t, err, http.StatusTooManyRequests, "too many registrations of this id")
 }
 
 // TestGuessing: after so many failures an address is told nothing more, other

@@ -50,7 +50,7 @@ func (g *Gate) Look(r *http.Request, authorization string) (*Viewer, error) {
 	var ticket *limits.Ticket
 	if g.cfg.Limits != nil && !addr.IsLoopback() {
 		var exceeded *limits.Exceeded
-		if ticket, exceeded = g.cfg.Limits.Enter(addr, limits.Data, ""); exceeded != nil {
+		if ticket, exceeded = g.cfg.Limits.Enter(addr, limits.Data); exceeded != nil {
 			g.cfg.Meter.Refused(role, "limit-"+exceeded.Limit)
 			if exceeded.First {
 				g.log.Warn("a limit was met", "limit", exceeded.Limit, "remote", addr.String())
@@ -104,6 +104,13 @@ func viewerEvent(name string, addr netip.Addr, result string, status int) audit.
 
 // Name is a static token's name, or an OIDC token's subject.
 func (v *Viewer) Name() string { return v.grant.Subject().Name }
+
+// Owner tells the viewer's credential from others: an OIDC token's subject has
+// one, however many tokens.
+func (v *Viewer) Owner() string {
+	s := v.grant.Subject()
+	return s.Credential + "\x00" + s.Issuer + "\x00" + s.Name
+}
 
 // Sees reports whether the viewer may see an agent, now.
 func (v *Viewer) Sees(id string) bool { return v.guard.Sees(v.grant, id) }

@@ -102,6 +102,12 @@ func TestLook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if other, err := look("192.0.2.1", "Bearer "+all); err != nil || other.Owner() == v.Owner() {
+		t.Errorf("two tokens have one owner: %v", err)
+	}
+	if again, err := look("192.0.2.1", "Bearer "+some); err != nil || again.Owner() != v.Owner() {
+		t.Errorf("one token has two owners: %v", err)
+	}
 	gone := make(chan struct{})
 	v.Follow(func() { close(gone) })
 	write(tokens, strings.Replace(someLine, "acme/**", "team/**", 1))
@@ -114,7 +120,7 @@ func TestLook(t *testing.T) {
 		t.Error("it was ended")
 	default:
 	}
-	write(tokens, "")
+	write(tokens, ciLine)
 	guard.Reload()
 	<-gone
 	if v.Sees("team/1") {

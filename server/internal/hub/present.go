@@ -2,6 +2,7 @@ package hub
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -98,13 +99,24 @@ type ClientInfo struct {
 }
 
 // Present returns who is here, agents by their ids and clients in the order in
-// which they came, of the ids for which shown returns true.
+// which they came, of the ids for which shown returns true. Nothing waits for
+// shown.
 func (h *Hub) Present(shown func(id string) bool) (agents []AgentInfo, clients []ClientInfo) {
 	agents, clients = []AgentInfo{}, []ClientInfo{}
+	type one struct {
+		*agent
+		about about
+	}
 	p := &h.present
 	p.mu.Lock()
+	everybody := make([]one, 0, len(p.agents))
 	for a := range p.agents {
-		if holder, ok := h.agents.Lookup(a.id); !ok || holder != a || !shown(a.id) {
+		everybody = append(everybody, one{a, a.about})
+	}
+	visitors := slices.AppendSeq(make([]*visitor, 0, len(p.clients)), maps.Keys(p.clients))
+	p.mu.Unlock()
+	for _, a := range everybody {
+		if holder, ok := h.agents.Lookup(a.id); !ok || holder != a.agent || !shown(a.id) {
 			continue
 		}
 		a.mu.Lock()
@@ -115,7 +127,7 @@ func (h *Hub) Present(shown func(id string) bool) (agents []AgentInfo, clients [
 			Software: a.about.software, Meta: a.about.meta, Status: a.about.status, Parked: parked,
 		})
 	}
-	for v := range p.clients {
+	for _, v := range visitors {
 		if !shown(v.id) {
 			continue
 		}
@@ -125,7 +137,6 @@ func (h *Hub) Present(shown func(id string) bool) (agents []AgentInfo, clients [
 			ToAgent: toAgent, ToClient: toClient,
 		})
 	}
-	p.mu.Unlock()
 	slices.SortFunc(agents, func(a, b AgentInfo) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(clients, func(a, b ClientInfo) int { return cmp.Compare(a.Number, b.Number) })
 	return agents, clients

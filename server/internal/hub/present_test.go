@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/converge/pkg/frame"
 	"example.com/converge/pkg/rendezvous"
@@ -41,7 +42,11 @@ func TestPresent(t *testing.T) {
 	if _, err := io.ReadFull(session, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
-	_, clients = f.hub.Present(everybody)
+	// Bytes are counted a moment after they are there.
+	f.until("the bytes", func() bool {
+		_, clients = f.hub.Present(everybody)
+		return len(clients) == 1 && clients[0].ToAgent+clients[0].ToClient >= 10
+	})
 	if len(clients) != 1 || clients[0].ID != "echo" || clients[0].Session != session.Answer().Get(rendezvous.SessionHeader) || clients[0].ToAgent != 5 || clients[0].ToClient != 5 {
 		t.Errorf("the clients are %+v", clients)
 	}
@@ -59,6 +64,27 @@ func TestPresent(t *testing.T) {
 		t.Errorf("%d ids are kept", n)
 	}
 	_ = done
+}
+
+// TestPresentWaits: nothing waits for whoever decides what is shown.
+func TestPresentWaits(t *testing.T) {
+	f := serve(t, nil)
+	f.register("job", fakeagent.NewKey())
+	asked := 0
+	f.hub.Present(func(string) bool {
+		asked++
+		done := make(chan struct{})
+		go func() { defer close(done); f.hub.Parked() }()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Error("it waits")
+		}
+		return true
+	})
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
 }
 
 // TestSessionID: the same id for the agent and for the client, another one for
@@ -97,7 +123,9 @@ func TestSessionID(t *testing.T) {
 			t.Errorf("the client is told %q, the agent %q", id, m.Dial.Session)
 		}
 		seen[id] = true
-		_, clients := f.hub.Present(everybody)
+		// The client has its answer a moment before it is among them.
+		var clients []ClientInfo
+		f.until("the client", func() bool { _, clients = f.hub.Present(everybody); return len(clients) > 0 })
 		want := ""
 		if rendezvous.ValidSession(first) {
 			want = first

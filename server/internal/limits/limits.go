@@ -174,7 +174,8 @@ const (
 // concurrently.
 type Ticket struct {
 	limits   *Limits
-	addr, id *entry // nil where there is none to count for
+	kind     Kind
+	addr, id *entry // id is nil until Come, and where none is counted open
 	shaking  bool
 	counted  bool // as open
 	over     bool
@@ -192,9 +193,10 @@ func Network(addr netip.Addr) netip.Prefix {
 	return prefix
 }
 
-// Enter counts a connection in, or says which limit it meets. id is "" for
-// Data. End must be called for a ticket.
-func (l *Limits) Enter(addr netip.Addr, kind Kind, id string) (*Ticket, *Exceeded) {
+// Enter counts a connection in for its address, or says which limit it meets.
+// Nothing is counted for an id before Come: a stranger who is let in nowhere is
+// not to use up what others may do. End must be called for a ticket.
+func (l *Limits) Enter(addr netip.Addr, kind Kind) (*Ticket, *Exceeded) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
@@ -203,45 +205,74 @@ func (l *Limits) Enter(addr netip.Addr, kind Kind, id string) (*Ticket, *Exceede
 	if wait := a.failures.wait(now, l.cfg.Failures); wait > 0 {
 		return nil, a.exceeded("failures", "too many failed attempts from your address", wait, now)
 	}
-	t := &Ticket{limits: l}
+	t := &Ticket{limits: l, kind: kind}
 	if kind == Data {
 		t.addr = a // for a failure
 		a.users++
 		return t, nil
 	}
-	const moment = 5 * time.Second
-	e := l.ids.of(id, now)
 	switch {
 	case beyond(a.open, l.cfg.Connections):
 		return nil, a.exceeded("connections", "too many connections from your address", moment, now)
 	case beyond(a.handshakes, l.cfg.Handshakes):
 		return nil, a.exceeded("handshakes", "too many unfinished connections from your address", moment, now)
-	case kind == Client && beyond(e.open, l.cfg.IDClients):
-		return nil, e.exceeded("id-clients", "too many clients are connected to this id", moment, now)
 	}
 	if kind == Agent {
 		if wait := a.registrations.wait(now, l.cfg.Registrations); wait > 0 {
 			return nil, a.exceeded("registrations", "too many registrations from your address", wait, now)
 		}
-		if wait := e.registrations.wait(now, l.cfg.IDRegistrations); wait > 0 {
-			return nil, e.exceeded("id-registrations", "too many registrations of this id", wait, now)
-		}
 		a.registrations.add(now, l.cfg.Registrations)
-		e.registrations.add(now, l.cfg.IDRegistrations)
-	} else {
-		if wait := e.failures.wait(now, l.cfg.IDConnects); wait > 0 {
-			return nil, e.exceeded("id-connects", "too many clients came to this id", wait, now)
-		}
-		e.failures.add(now, l.cfg.IDConnects)
-		t.id = e
-		e.users++
-		e.open++
 	}
 	t.addr, t.shaking, t.counted = a, true, true
 	a.users++
 	a.open++
 	a.handshakes++
 	return t, nil
+}
+
+// moment is how long to wait for what ends at no known time.
+const moment = 5 * time.Second
+
+// Come counts an agent or a client in for an id, once it is known to be let in
+// there, or says which limit it meets. proved is false for an agent that is let
+// in by a key that it has yet to prove: it is held up as others are, and counted
+// by Proved. It may be called once, before End.
+func (t *Ticket) Come(id string, proved bool) *Exceeded {
+	l := t.limits
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	e := l.ids.of(id, now)
+	switch t.kind {
+	case Agent:
+		if wait := e.registrations.wait(now, l.cfg.IDRegistrations); wait > 0 {
+			return e.exceeded("id-registrations", "too many registrations of this id", wait, now)
+		}
+		if proved {
+			e.registrations.add(now, l.cfg.IDRegistrations)
+		}
+	case Client:
+		if beyond(e.open, l.cfg.IDClients) {
+			return e.exceeded("id-clients", "too many clients are connected to this id", moment, now)
+		}
+		if wait := e.failures.wait(now, l.cfg.IDConnects); wait > 0 {
+			return e.exceeded("id-connects", "too many clients came to this id", wait, now)
+		}
+		e.failures.add(now, l.cfg.IDConnects)
+		t.id = e
+		e.users++
+		e.open++
+	}
+	return nil
+}
+
+// Proved counts a registration of an id for which Come was called before the
+// agent's key was proved.
+func (l *Limits) Proved(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	l.ids.of(id, now).registrations.add(now, l.cfg.IDRegistrations)
 }
 
 func beyond(count, limit int) bool { return limit > 0 && count >= limit }

@@ -17,6 +17,18 @@ func at(cfg Config) (*Limits, *time.Time) {
 	return l, &now
 }
 
+// enter is Enter and Come.
+func enter(l *Limits, addr netip.Addr, kind Kind, id string) (*Ticket, *Exceeded) {
+	ticket, exceeded := l.Enter(addr, kind)
+	if exceeded == nil && kind != Data {
+		if exceeded = ticket.Come(id, true); exceeded != nil {
+			ticket.End()
+			return nil, exceeded
+		}
+	}
+	return ticket, exceeded
+}
+
 var (
 	one   = netip.MustParseAddr("192.0.2.1")
 	two   = netip.MustParseAddr("192.0.2.2")
@@ -40,7 +52,7 @@ func TestNetwork(t *testing.T) {
 func TestZero(t *testing.T) {
 	l, _ := at(Config{})
 	for range 10_000 {
-		ticket, exceeded := l.Enter(one, Agent, "id")
+		ticket, exceeded := enter(l, one, Agent, "id")
 		if exceeded != nil {
 			t.Fatal(exceeded)
 		}
@@ -65,8 +77,8 @@ func TestRates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, now := at(test.cfg)
-			enter := func() *Exceeded {
-				ticket, exceeded := l.Enter(one, test.kind, "id")
+			again := func() *Exceeded {
+				ticket, exceeded := enter(l, one, test.kind, "id")
 				if exceeded == nil {
 					if test.fails {
 						ticket.Failed()
@@ -76,26 +88,26 @@ func TestRates(t *testing.T) {
 				return exceeded
 			}
 			for i := range 6 {
-				if exceeded := enter(); exceeded != nil {
+				if exceeded := again(); exceeded != nil {
 					t.Fatalf("the %dth: %v", i+1, exceeded)
 				}
 			}
-			exceeded := enter()
+			exceeded := again()
 			if exceeded == nil || exceeded.RetryAfter != 10 || !exceeded.First || !strings.HasPrefix(exceeded.Error(), test.sentence) {
 				t.Fatalf("the 7th: %+v", exceeded)
 			}
-			if _, exceeded := l.Enter(test.addr, test.kind, test.id); exceeded != nil {
+			if _, exceeded := enter(l, test.addr, test.kind, test.id); exceeded != nil {
 				t.Errorf("others: %v", exceeded)
 			}
 			*now = now.Add(9 * time.Second)
-			if exceeded := enter(); exceeded == nil || exceeded.RetryAfter != 1 || exceeded.First {
+			if exceeded := again(); exceeded == nil || exceeded.RetryAfter != 1 || exceeded.First {
 				t.Errorf("a second too early: %+v", exceeded)
 			}
 			*now = now.Add(time.Second)
-			if exceeded := enter(); exceeded != nil {
+			if exceeded := again(); exceeded != nil {
 				t.Errorf("when it said: %v", exceeded)
 			}
-			if enter() == nil {
+			if again() == nil {
 				t.Error("and one more at once")
 			}
 		})
@@ -107,7 +119,7 @@ func TestDebt(t *testing.T) {
 	l, now := at(Config{Failures: 60})
 	var tickets []*Ticket
 	for range 120 {
-		ticket, exceeded := l.Enter(six, Client, "id")
+		ticket, exceeded := enter(l, six, Client, "id")
 		if exceeded != nil {
 			t.Fatal(exceeded)
 		}
@@ -117,20 +129,20 @@ func TestDebt(t *testing.T) {
 		ticket.Failed()
 		ticket.End()
 	}
-	if _, exceeded := l.Enter(sixty, Client, "id"); exceeded == nil || exceeded.RetryAfter != 61 {
+	if _, exceeded := enter(l, sixty, Client, "id"); exceeded == nil || exceeded.RetryAfter != 61 {
 		t.Errorf("%+v", exceeded)
 	}
 	*now = now.Add(time.Minute + time.Second)
-	if _, exceeded := l.Enter(sixty, Client, "id"); exceeded != nil {
+	if _, exceeded := enter(l, sixty, Client, "id"); exceeded != nil {
 		t.Error(exceeded)
 	}
 }
 
 func TestCounts(t *testing.T) {
 	l, _ := at(Config{Connections: 3, Handshakes: 2, IDClients: 2})
-	enter := func(addr netip.Addr, kind Kind, id, want string) *Ticket {
+	come := func(addr netip.Addr, kind Kind, id, want string) *Ticket {
 		t.Helper()
-		ticket, exceeded := l.Enter(addr, kind, id)
+		ticket, exceeded := enter(l, addr, kind, id)
 		switch {
 		case want == "" && exceeded != nil:
 			t.Fatal(exceeded)
@@ -139,21 +151,54 @@ func TestCounts(t *testing.T) {
 		}
 		return ticket
 	}
-	a, b := enter(one, Client, "id", ""), enter(one, Client, "id", "")
-	enter(one, Agent, "x", "handshakes")
-	enter(two, Client, "id", "id-clients")
-	enter(two, Agent, "id", "") // an agent is no client
+	a, b := come(one, Client, "id", ""), come(one, Client, "id", "")
+	come(one, Agent, "x", "handshakes")
+	come(two, Client, "id", "id-clients")
+	come(two, Agent, "id", "") // an agent is no client
 	a.Settled()
 	a.Settled()
-	c := enter(one, Agent, "x", "")
+	c := come(one, Agent, "x", "")
 	b.Settled()
-	enter(one, Agent, "y", "connections")
-	enter(one, Data, "", "") // completes what is there
+	come(one, Agent, "y", "connections")
+	come(one, Data, "", "") // completes what is there
 	a.End()
 	a.End() // twice is once
-	enter(one, Client, "id", "")
-	enter(two, Client, "id", "id-clients")
+	come(one, Client, "id", "")
+	come(two, Client, "id", "id-clients")
 	c.End()
+}
+
+// TestStrangers: who is not let in uses up nothing of an id, nor does an agent
+// that names a key and does not prove it.
+func TestStrangers(t *testing.T) {
+	l, _ := at(Config{IDClients: 1, IDConnects: 2, IDRegistrations: 2})
+	for range 10 {
+		for _, kind := range []Kind{Agent, Client} {
+			ticket, exceeded := l.Enter(one, kind)
+			if exceeded != nil {
+				t.Fatal(exceeded)
+			}
+			defer ticket.End()
+		}
+		ticket, exceeded := l.Enter(one, Agent)
+		if exceeded == nil {
+			exceeded = ticket.Come("id", false)
+		}
+		if exceeded != nil {
+			t.Fatal(exceeded)
+		}
+		ticket.End()
+	}
+	for _, kind := range []Kind{Agent, Client} {
+		if _, exceeded := enter(l, two, kind, "id"); exceeded != nil {
+			t.Errorf("one who is let in: %v", exceeded)
+		}
+	}
+	l.Proved("id")
+	ticket, _ := l.Enter(two, Agent)
+	if exceeded := ticket.Come("id", false); exceeded == nil || exceeded.Limit != "id-registrations" {
+		t.Errorf("what was proved is not counted: %+v", exceeded)
+	}
 }
 
 // TestMemory: with more addresses than are counted, what is counted stays
@@ -165,7 +210,7 @@ func TestMemory(t *testing.T) {
 	address := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
 	limited := 0
 	for i := range 2 * most {
-		ticket, exceeded := l.Enter(address(i), Client, fmt.Sprint(i))
+		ticket, exceeded := enter(l, address(i), Client, fmt.Sprint(i))
 		if exceeded != nil {
 			limited++
 			continue
@@ -180,7 +225,7 @@ func TestMemory(t *testing.T) {
 		t.Errorf("only %d were held up", limited)
 	}
 	*now = now.Add(2 * time.Minute)
-	if _, exceeded := l.Enter(one, Client, "id"); exceeded != nil {
+	if _, exceeded := enter(l, one, Client, "id"); exceeded != nil {
 		t.Error(exceeded)
 	}
 	if n, ids := len(l.addrs.entries), len(l.ids.entries); n != 1 || ids != 1 {
@@ -195,7 +240,7 @@ func TestConcurrent(t *testing.T) {
 	for i := range 8 {
 		group.Go(func() {
 			for range 50 {
-				if ticket, exceeded := l.Enter(one, Kind(i%3), "id"); exceeded == nil {
+				if ticket, exceeded := enter(l, one, Kind(i%3), "id"); exceeded == nil {
 					ticket.Settled()
 					ticket.Failed()
 					ticket.End()

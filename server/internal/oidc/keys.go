@@ -31,8 +31,11 @@ const (
 	// maxKeys is how many keys of an issuer are kept.
 	maxKeys = 64
 	// fresh is how long keys are used without a look at the issuer; stale is
-	// how long they are while it cannot be reached.
+	// how long they are while it cannot be reached. A token whose key is at hand
+	// waits for a look no longer than glance from its beginning, which is for
+	// issuers that answer, and not at all after a look that failed.
 	fresh, stale = time.Hour, 24 * time.Hour
+	glance       = 2 * time.Second
 	// refetch is how long after a fetch another may be caused by a key that is
 	// not known, and retry how long after one that failed: whoever shows tokens
 	// with invented keys is not to make us a nuisance to the issuer.
@@ -44,13 +47,14 @@ const (
 // keySet is what is known of an issuer's keys. Its methods may be called
 // concurrently.
 type keySet struct {
-	issuer string
-	client *http.Client
-	now    func() time.Time
-
-	fetching sync.Mutex // one fetch at a time; the others wait for its outcome
+	issuer  string
+	client  *http.Client
+	now     func() time.Time
+	fetches *fetches
+	glance  time.Duration
 
 	mu      sync.Mutex
+	flight  *flight // the fetch that is under way, or nil
 	keys    []jose.JSONWebKey
 	fetched time.Time // when keys came; zero for never
 	tried   time.Time // when they were last asked for
@@ -58,7 +62,7 @@ type keySet struct {
 }
 
 // newKeySet makes one that knows no key yet.
-func newKeySet(issuer, caFile string, now func() time.Time) (*keySet, error) {
+func newKeySet(issuer, caFile string, now func() time.Time, fetches *fetches) (*keySet, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile != "" {
 		pem, err := os.ReadFile(caFile)
@@ -70,7 +74,7 @@ func newKeySet(issuer, caFile string, now func() time.Time) (*keySet, error) {
 			return nil, fmt.Errorf("the CA file %s of the issuer %s holds no PEM certificate", caFile, issuer)
 		}
 	}
-	return &keySet{issuer: issuer, now: now, client: &http.Client{
+	return &keySet{issuer: issuer, now: now, fetches: fetches, glance: glance, client: &http.Client{
 		Timeout: fetchWait,
 		Transport: bounded{&http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: config,
@@ -101,30 +105,42 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 func (s *keySet) adopt(former *keySet) {
 	former.mu.Lock()
 	defer former.mu.Unlock()
-	s.keys, s.fetched, s.tried = former.keys, former.fetched, former.tried
+	s.keys, s.fetched, s.tried, s.failure = former.keys, former.fetched, former.tried, former.failure
 }
 
-// find returns the keys by which a token with that header may be signed.
-func (s *keySet) find(head header) (publicKeys, error) {
+// find returns the keys by which a token with that header may be signed. It
+// waits for a fetch while ctx lasts.
+func (s *keySet) find(ctx context.Context, head header) (publicKeys, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	keys, due := s.look(head)
 	if due {
-		s.fetching.Lock()
-		// Another may have fetched while this one waited.
-		if keys, due = s.look(head); due {
-			s.fetch()
+		f := s.fetch()
+		wait := len(keys) == 0
+		var enough <-chan time.Time
+		if left := time.Until(f.began.Add(s.glance)); !wait && s.failure == nil && left > 0 {
+			timer := time.NewTimer(left)
+			defer timer.Stop()
+			wait, enough = true, timer.C
+		}
+		if wait {
+			s.mu.Unlock()
+			select {
+			case <-f.done:
+			case <-enough:
+			case <-ctx.Done():
+			}
+			s.mu.Lock()
 			keys, _ = s.look(head)
 		}
-		s.fetching.Unlock()
 	}
 	if len(keys) > 0 {
 		return keys, nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.usable() {
+	if s.usable() && ctx.Err() == nil {
 		return nil, bad("the OIDC token is signed with the key %s, which its issuer does not have: ask for a fresh one", shown(head.Kid))
 	}
-	return nil, &Error{Unavailable: true, cause: s.failure,
+	return nil, &Error{Unavailable: true, cause: errors.Join(s.failure, ctx.Err()),
 		text: "the server cannot get the keys of the issuer " + s.issuer + " just now: try again in a moment"}
 }
 
@@ -133,10 +149,9 @@ func (s *keySet) usable() bool {
 	return !s.fetched.IsZero() && s.now().Sub(s.fetched) < stale
 }
 
-// look searches the keys at hand and reports whether they should be fetched.
+// look searches the keys at hand and reports whether they should be fetched. mu
+// is held.
 func (s *keySet) look(head header) (found publicKeys, due bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.usable() {
 		for _, key := range s.keys {
 			if (head.Kid == "" || key.KeyID == head.Kid) && (key.Algorithm == "" || key.Algorithm == head.Alg) {
@@ -152,18 +167,30 @@ func (s *keySet) look(head header) (found publicKeys, due bool) {
 	return found, (len(found) == 0 || old) && (s.tried.IsZero() || s.now().Sub(s.tried) >= pause)
 }
 
-// fetch asks the issuer. fetching is held.
-func (s *keySet) fetch() {
-	// Not the context of the one who came: others wait too.
-	ctx, cancel := context.WithTimeout(context.Background(), fetchWait)
-	defer cancel()
-	keys, err := s.ask(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tried, s.failure = s.now(), err
-	if err == nil {
-		s.keys, s.fetched = keys, s.tried
+// fetch has the issuer asked, once for all who wait. mu is held.
+func (s *keySet) fetch() *flight {
+	if s.flight != nil {
+		return s.flight
 	}
+	f := &flight{began: time.Now(), done: make(chan struct{})}
+	s.flight = f
+	// Not with the context of the one who came: others wait too.
+	if !s.fetches.start(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, fetchWait)
+		defer cancel()
+		keys, err := s.ask(ctx)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.tried, s.failure, s.flight = s.now(), err, nil
+		if err == nil {
+			s.keys, s.fetched = keys, s.tried
+		}
+		close(f.done)
+	}) {
+		s.flight, s.failure = nil, errors.New("the server is ending")
+		close(f.done)
+	}
+	return f
 }
 
 // ask does discovery (OpenID Connect Discovery §4) and reads the keys that it

@@ -113,12 +113,19 @@ type Identity struct {
 type Verifier struct {
 	issuers map[string]*source
 	now     func() time.Time
+	fetches *fetches
 }
 
 // New makes a Verifier. Nothing is fetched before the first token comes. Keys
-// that former has fetched are kept; it may be nil and goes on working.
+// that former has fetched are kept; it may be nil and goes on working, and Close
+// of either ends the fetches of both.
 func New(issuers []Issuer, former *Verifier) (*Verifier, error) {
 	v := &Verifier{issuers: make(map[string]*source, len(issuers)), now: time.Now}
+	if former != nil {
+		v.fetches = former.fetches
+	} else {
+		v.fetches = newFetches()
+	}
 	for _, issuer := range issuers {
 		if err := issuer.Check(); err != nil {
 			return nil, err
@@ -134,7 +141,7 @@ func New(issuers []Issuer, former *Verifier) (*Verifier, error) {
 			s.Lifetime = DefaultLifetime
 		}
 		var err error
-		if s.keys, err = newKeySet(issuer.URL, issuer.CAFile, func() time.Time { return v.now() }); err != nil {
+		if s.keys, err = newKeySet(issuer.URL, issuer.CAFile, func() time.Time { return v.now() }, v.fetches); err != nil {
 			return nil, err
 		}
 		if former != nil && former.issuers[issuer.URL] != nil {
@@ -144,6 +151,10 @@ func New(issuers []Issuer, former *Verifier) (*Verifier, error) {
 	}
 	return v, nil
 }
+
+// Close ends the fetches of keys and waits for them. Tokens are verified on, with
+// the keys at hand.
+func (v *Verifier) Close() { v.fetches.close() }
 
 // source is an issuer with its keys.
 type source struct {
@@ -187,7 +198,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Identity, error) 
 	if err := s.check(claims, v.now()); err != nil {
 		return nil, err
 	}
-	keys, err := s.keys.find(head)
+	keys, err := s.keys.find(ctx, head)
 	if err != nil {
 		return nil, err
 	}

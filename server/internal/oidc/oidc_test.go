@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -154,6 +155,86 @@ func TestRotation(t *testing.T) {
 }
 
 const fresh5h = 5 * fresh
+
+// TestBlackhole: while an issuer says nothing, its keys of today are good at
+// once, what needs others waits no longer than its asker does, and nothing is
+// left of it when the server ends.
+func TestBlackhole(t *testing.T) {
+	key := oidctest.NewKey(t, "k", "ES256")
+	text, err := json.Marshal(map[string]any{"keys": []any{oidctest.PublicJWK(key)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan struct{}, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		came <- struct{}{}
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	v, err := New([]Issuer{{URL: server.URL, Audiences: []string{self}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	s := v.issuers[server.URL].keys
+	if s.keys, err = parseKeys(text); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	s.glance = 0
+	s.fetched, s.tried = now.Add(-2*fresh), now.Add(-2*fresh)
+	claims := oidctest.Claims{"iss": server.URL, "aud": self, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix()}
+	good := oidctest.Sign(t, key, claims, nil)
+	for range 3 {
+		if _, err := v.Verify(t.Context(), good); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-came // it is looked at behind
+	s.mu.Lock()
+	f := s.flight
+	s.mu.Unlock()
+	if f == nil {
+		t.Fatal("they waited for the issuer")
+	}
+	unknown := oidctest.Sign(t, oidctest.NewKey(t, "unknown", "ES256"), claims, nil)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := v.Verify(gone, unknown); !IsUnavailable(err) || !errors.Is(err, context.Canceled) {
+		t.Errorf("an asker that has gone: %v", err)
+	}
+	select {
+	case <-f.done:
+		t.Error("it waited for the issuer")
+	default:
+	}
+	v.Close()
+	<-f.done
+	if _, err := v.Verify(t.Context(), good); err != nil {
+		t.Errorf("after the end: %v", err)
+	}
+	if n := len(came); n != 0 {
+		t.Errorf("%d more requests", n)
+	}
+}
+
+// TestWithdrawn: after a quiet time an issuer that answers is asked before its
+// old keys are believed.
+func TestWithdrawn(t *testing.T) {
+	issuer := oidctest.New(t)
+	v, now := verifier(t, issuer)
+	defer v.Close()
+	v.issuers[issuer.URL].keys.glance = time.Hour
+	stolen := issuer.Token(self, oidctest.Claims{"exp": now.Add(20 * time.Hour).Unix()})
+	if _, err := v.Verify(t.Context(), stolen); err != nil {
+		t.Fatal(err)
+	}
+	issuer.Rotate()
+	*now = now.Add(fresh)
+	if _, err := v.Verify(t.Context(), stolen); err == nil {
+		t.Error("a key that was withdrawn an hour ago is good")
+	}
+}
 
 // TestAdopt: a reload of the policy does not fetch anew, and does not share
 // what it should not.

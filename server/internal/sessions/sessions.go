@@ -24,8 +24,10 @@ var embedded embed.FS
 const (
 	// maxShown is how many agents a page shows; a filter finds the others.
 	maxShown = 500
-	// maxSigned is how many browsers may be signed in; the oldest goes.
-	maxSigned = 1024
+	// maxSigned is how many browsers may be signed in, and maxOwned how many of
+	// them with one credential; the oldest goes, and is of the same one where that
+	// has too many.
+	maxSigned, maxOwned = 1024, 16
 	// signedFor is how long a browser stays signed in, or shorter where the
 	// token ends before.
 	signedFor = 12 * time.Hour
@@ -74,6 +76,8 @@ type Client struct {
 type Viewer interface {
 	// Name is the token's, for the page.
 	Name() string
+	// Owner tells the credential from others.
+	Owner() string
 	// Sees reports whether the viewer may see an id, now.
 	Sees(id string) bool
 	// Until is when it ends by itself; the zero time is never.

@@ -45,6 +45,7 @@ type fake struct {
 }
 
 func (*fake) Name() string          { return "bo<b>ss" }
+func (*fake) Owner() string         { return "token\x00boss" }
 func (*fake) Sees(id string) bool   { return strings.HasPrefix(id, "acme/") }
 func (f *fake) Until() time.Time    { return f.until }
 func (f *fake) Follow(end func())   { f.mu.Lock(); f.end = end; f.mu.Unlock() }
@@ -379,7 +380,7 @@ func TestSignedLimit(t *testing.T) {
 	now := time.Now()
 	var all []*signed
 	for i := range maxSigned + 1 {
-		s := &signed{key: key{byte(i), byte(i >> 8)}, viewer: &fake{}, until: now.Add(time.Hour + time.Duration(i)), gone: make(chan struct{})}
+		s := &signed{key: key{byte(i), byte(i >> 8)}, viewer: &fake{}, owner: fmt.Sprint(i / maxOwned), until: now.Add(time.Hour + time.Duration(i)), gone: make(chan struct{})}
 		if all = append(all, s); !w.h.add(s, now) {
 			t.Fatal("it was not added")
 		}
@@ -389,6 +390,37 @@ func TestSignedLimit(t *testing.T) {
 	}
 	if !all[1].over(now.Add(2 * time.Hour)) {
 		t.Error("it lasts longer than it should")
+	}
+}
+
+// TestOwnedLimit: who signs in again and again signs out nobody else.
+func TestOwnedLimit(t *testing.T) {
+	w := open(t)
+	now := time.Now()
+	add := func(i int, owner string) *signed {
+		s := &signed{key: key{byte(i), byte(i >> 8)}, viewer: &fake{}, owner: owner, until: now.Add(time.Hour + time.Duration(i)), gone: make(chan struct{})}
+		if !w.h.add(s, now) {
+			t.Fatal("it was not added")
+		}
+		return s
+	}
+	other := add(0, "other")
+	var own []*signed
+	for i := range maxSigned + 1 {
+		own = append(own, add(i+1, "own"))
+	}
+	last := len(own) - 1
+	if other.over(now) || own[last].over(now) || own[last-maxOwned+1].over(now) || !own[last-maxOwned].over(now) || len(w.h.signed) != maxOwned+1 {
+		t.Errorf("%d are signed in; the other is out: %v", len(w.h.signed), other.over(now))
+	}
+	// The browser's own way in counts, too.
+	for range 2 * maxOwned {
+		w.signIn(t, token)
+	}
+	w.h.mu.Lock()
+	defer w.h.mu.Unlock()
+	if n := len(w.h.signed); n != 2*maxOwned+1 {
+		t.Errorf("%d are signed in, want %d", n, 2*maxOwned+1)
 	}
 }
 

@@ -20,6 +20,7 @@ type key [sha256.Size]byte
 type signed struct {
 	key    key
 	viewer Viewer
+	owner  string // viewer's
 	until  time.Time
 	gone   chan struct{} // closed when it may look no more
 	once   sync.Once
@@ -60,7 +61,7 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	value := rand.Text() + rand.Text()
 	now := h.now()
-	s := &signed{key: sha256.Sum256([]byte(value)), viewer: v, until: now.Add(signedFor), gone: make(chan struct{})}
+	s := &signed{key: sha256.Sum256([]byte(value)), viewer: v, owner: v.Owner(), until: now.Add(signedFor), gone: make(chan struct{})}
 	if end := v.Until(); !end.IsZero() && end.Before(s.until) {
 		s.until = end
 	}
@@ -136,7 +137,8 @@ func (h *Handler) cookie(r *http.Request, value string, seconds int) *http.Cooki
 }
 
 // add keeps a browser signed in, in place of the one that ends first if there
-// are too many.
+// are too many: of those with the same credential, so that nobody signs others
+// out, or else of all.
 func (h *Handler) add(s *signed, now time.Time) bool {
 	h.mu.Lock()
 	if h.closed {
@@ -144,16 +146,27 @@ func (h *Handler) add(s *signed, now time.Time) bool {
 		return false
 	}
 	var gone []*signed
-	var first *signed
+	var first, own *signed
+	owned := 0
 	for _, other := range h.signed {
-		switch {
-		case other.over(now):
+		if other.over(now) {
 			gone = append(gone, other)
-		case first == nil || other.until.Before(first.until):
+			continue
+		}
+		if first == nil || other.until.Before(first.until) {
 			first = other
 		}
+		if other.owner != s.owner {
+			continue
+		}
+		if owned++; own == nil || other.until.Before(own.until) {
+			own = other
+		}
 	}
-	if len(h.signed)-len(gone) >= maxSigned {
+	switch {
+	case owned >= maxOwned:
+		gone = append(gone, own)
+	case len(h.signed)-len(gone) >= maxSigned:
 		gone = append(gone, first)
 	}
 	h.signed[s.key] = s

@@ -32,16 +32,20 @@ type Block struct {
 // so what stands before the block, such as in Host *, comes first.
 //
 // %n is the name as it was typed: %h is lower-cased, and the case of an id's
-// letters counts. Single quotes keep the shell from what is in a name; newer
-// versions of ssh refuse such names by themselves.
+// letters counts. Single quotes keep the shell from all that is in a name but a
+// single quote, so the block is not for names with one: ssh then does not call
+// the command at all. Versions since 9.6, and older ones that were mended, refuse
+// names with any sign of the shell's by themselves (CVE-2023-51385).
 func (b Block) Text() string {
-	name := `'%n'`
+	name, hosts := `'%n'`, "*."+b.Domain+` "!*'*"`
 	if b.Windows {
-		name = `"%n"`
+		// A double quote cannot be written in a pattern of older versions. What
+		// follows one in a name is arguments too many for the command.
+		name, hosts = `"%n"`, "*."+b.Domain
 	}
 	file := tools.File(b.KnownHosts)
 	var text strings.Builder
-	fmt.Fprintf(&text, "\n# Converge: ssh ID.%s, written by wsproxy ssh-config\nHost *.%s\n", b.Domain, b.Domain)
+	fmt.Fprintf(&text, "\n# Converge: ssh ID.%s, written by wsproxy ssh-config\nHost %s\n", b.Domain, hosts)
 	for _, option := range [][2]string{
 		{"User", b.User},
 		{"ProxyCommand", b.Proxy + " " + name},
