@@ -94,14 +94,7 @@ func TestNoDeadlineOnceRegistered(t *testing.T) {
 	_, err = other.Receive()
 	wantRefusal(t, other, err, rendezvous.RefusedMessage, "proof")
 	waiting := f.dialLater("job")
-	d, err := a.Dialled()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := a.DialBack(t.Context(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := dialBack(t, a)
 	_ = data.Close()
 	if err := wait(t, "the client", waiting).err; err != nil {
 		t.Error(err)
@@ -270,14 +263,7 @@ func TestUnknownMessagesAreIgnored(t *testing.T) {
 		}
 	}
 	waiting := f.dialLater("job")
-	d, err := a.Dialled()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := a.DialBack(t.Context(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dialBack(t, a)
 	if err := wait(t, "the client", waiting).err; err != nil {
 		t.Error(err)
 	}

@@ -269,14 +269,7 @@ func TestClientBreaksTheProtocol(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, r := f.raw(handshake(f, "/client/job", nil) + test.bytes)
-			d, err := a.Dialled()
-			if err != nil {
-				t.Fatal(err)
-			}
-			data, err := a.DialBack(t.Context(), d)
-			if err != nil {
-				t.Fatal(err)
-			}
+			data := dialBack(t, a)
 			go func() {
 				_, err := io.Copy(io.Discard, data)
 				_ = data.Close()
@@ -298,14 +291,7 @@ func TestClientsOutliveTheControlConnection(t *testing.T) {
 	f := serve(t, nil)
 	a := f.register("job", fakeagent.NewKey())
 	waiting := f.dialLater("job")
-	d, err := a.Dialled()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := a.DialBack(t.Context(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := dialBack(t, a)
 	client := wait(t, "the client", waiting)
 	if client.err != nil {
 		t.Fatal(client.err)

@@ -200,6 +200,20 @@ type dialled struct {
 	err  error
 }
 
+// dialBack dials back for the client that the agent is told of next.
+func dialBack(t *testing.T, a *fakeagent.Agent) *frame.Conn {
+	t.Helper()
+	d, err := a.Dialled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := a.DialBack(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 // wait receives from a channel.
 func wait[T any](t *testing.T, what string, ch <-chan T) T {
 	t.Helper()

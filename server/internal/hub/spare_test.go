@@ -118,14 +118,7 @@ func TestSpareDiedSilently(t *testing.T) {
 			f.park(a)
 			client := f.client("job")
 			go func() { _, _ = io.WriteString(client, question) }()
-			d, err := a.Dialled()
-			if err != nil {
-				t.Fatal(err)
-			}
-			data, err := a.DialBack(t.Context(), d)
-			if err != nil {
-				t.Fatal(err)
-			}
+			data := dialBack(t, a)
 			got := make([]byte, len(question))
 			if _, err := io.ReadFull(data, got); err != nil || string(got) != question {
 				t.Errorf("the agent got %d bytes, want %d: %v", len(got), len(question), err)
@@ -150,14 +143,7 @@ func TestSpareEndsWhenOffered(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = spare.Close()
-	d, err := a.Dialled()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := a.DialBack(t.Context(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := dialBack(t, a)
 	say("answer")(data)
 	if text, err := io.ReadAll(client); err != nil || string(text) != "answer" {
 		t.Errorf("the client got %q, %v", text, err)
@@ -246,14 +232,7 @@ func TestSpareMustNotSpeakFirst(t *testing.T) {
 	}
 	wantTold(t, spare, frame.ClosePolicy, "nothing was asked")
 	waiting := f.dialLater("job")
-	d, err := a.Dialled()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := a.DialBack(t.Context(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := dialBack(t, a)
 	if err := wait(t, "the client", waiting).err; err != nil {
 		t.Error(err)
 	}
