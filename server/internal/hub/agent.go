@@ -132,7 +132,7 @@ func (a *agent) leave(goodbye bool) {
 	close(a.gone)
 	a.hub.drop(a.parking)
 	if a.spare != nil {
-		a.spare.port.CloseWith(frame.CloseGoingAway, "the control connection has ended")
+		a.spare.orphan()
 		a.spare = nil
 	}
 }

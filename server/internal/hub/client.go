@@ -104,7 +104,7 @@ func (h *Hub) ServeClient(w http.ResponseWriter, r *http.Request, id string) {
 			_ = data.Conn.Close()
 			h.cfg.Closed()
 		case !a.keep(spare):
-			spare.port.CloseWith(frame.CloseGoingAway, "the control connection has ended")
+			spare.orphan()
 		}
 		return
 	}

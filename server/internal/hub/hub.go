@@ -187,6 +187,13 @@ func (h *Hub) untrack(e ender) {
 	delete(h.live, e)
 }
 
+// ending reports whether Shutdown has been called.
+func (h *Hub) ending() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.over
+}
+
 // options are those of all connections.
 func (h *Hub) options() frame.Options {
 	return frame.Options{Ping: h.cfg.KeepAlive, Poller: h.poller}

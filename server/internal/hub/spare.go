@@ -67,7 +67,7 @@ func (h *Hub) serveSpare(peer frame.Peer, a *agent) {
 	h.track(s.port)
 	s.port.Start(s)
 	if !a.keep(s) {
-		s.port.CloseWith(frame.CloseGoingAway, "the control connection has ended")
+		s.orphan()
 	}
 }
 
@@ -94,6 +94,16 @@ func (a *agent) takeSpare() *spare {
 	s := a.spare
 	a.spare = nil
 	return s
+}
+
+// orphan closes s, whose agent has left; if the hub ends, that is why, and so
+// said whichever of the two connections hears of it first.
+func (s *spare) orphan() {
+	if s.agent.hub.ending() {
+		s.port.Shutdown()
+		return
+	}
+	s.port.CloseWith(frame.CloseGoingAway, "the control connection has ended")
 }
 
 // forget takes s from its agent, if it is its spare.

@@ -375,13 +375,14 @@ func TestSpareShutdown(t *testing.T) {
 	parked := f.park(f.register("parked", fakeagent.NewKey()))
 	offered := f.park(f.register("offered", fakeagent.NewKey()))
 	client := f.client("offered")
+	// The client is let in before it is offered.
+	if _, err := rendezvous.Receive(offered); err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan struct{})
 	go func() { f.shutdown(); close(ended) }()
 	wantTold(t, client, frame.CloseServiceRestart, "restarting")
 	wantTold(t, parked, frame.CloseServiceRestart, "restarting")
-	if _, err := rendezvous.Receive(offered); err != nil {
-		t.Error(err)
-	}
 	wantTold(t, offered, frame.CloseServiceRestart, "restarting")
 	wait(t, "the end of Shutdown", ended)
 }
