@@ -65,13 +65,25 @@ func (c *traveller) comeBack() {
 	c.away = false
 }
 
-// travel logs in over a resumable stream.
+// travel logs in over a resumable stream whose end is not to be delivered, since
+// its client is away then.
 func (a *agent) travel() *traveller {
+	a.t.Helper()
+	return a.travelWith(time.Millisecond)
+}
+
+// travelAndReturn is travel for a client that is there at its end, and says so.
+func (a *agent) travelAndReturn() *traveller {
+	a.t.Helper()
+	return a.travelWith(patience)
+}
+
+func (a *agent) travelWith(linger time.Duration) *traveller {
 	a.t.Helper()
 	c := &traveller{agent: a}
 	var err error
 	c.stream, err = resume.Client(a.context(), resume.Config{
-		Dial: c.dial, Pin: pin.Of(a.host), Linger: time.Millisecond,
+		Dial: c.dial, Pin: pin.Of(a.host), Linger: linger,
 	})
 	if err != nil {
 		a.t.Fatal(err)
@@ -94,7 +106,7 @@ func (a *agent) travel() *traveller {
 // others see that its user is away, and nobody has logged out.
 func TestAway(t *testing.T) {
 	a := start(t, resumable)
-	c := a.travel()
+	c := a.travelAndReturn()
 	if hello := a.control.Hello; len(hello.Protocols) != 1 || hello.Protocols[0] != resume.Protocol {
 		t.Errorf("the agent speaks %q", hello.Protocols)
 	}
@@ -162,7 +174,7 @@ func TestAwayForGood(t *testing.T) {
 // window.
 func TestLeavesAtOnce(t *testing.T) {
 	a := start(t, resumable)
-	c := a.travel()
+	c := a.travelAndReturn()
 	s := a.shell(c.Client)
 	go func() { _, _ = io.Copy(io.Discard, c.stream) }()
 	_ = c.stream.Close()
@@ -212,8 +224,8 @@ func TestEndIsTold(t *testing.T) {
 // come back.
 func TestNoRoom(t *testing.T) {
 	a := start(t, resumable)
-	var travellers []*traveller
-	for range maxStreams {
+	travellers := []*traveller{a.travelAndReturn()}
+	for len(travellers) < maxStreams {
 		travellers = append(travellers, a.travel())
 	}
 	stranger := func() (*resume.Stream, error) {
