@@ -195,11 +195,14 @@ func PowerShell(m cmdline.Manual) string {
 	var b strings.Builder
 	words, manuals := levels(m)
 	fmt.Fprintf(&b, "# PowerShell completion for %[1]s, made from its flags.\n"+
-		"Register-ArgumentCompleter -Native -CommandName %[1]s, %[1]s.exe, %[2]s -ScriptBlock {\n"+
+		"Register-ArgumentCompleter -Native -CommandName %[2]s, %[3]s, %[4]s -ScriptBlock {\n"+
 		"    param($wordToComplete, $commandAst, $cursorPosition)\n"+
 		"    $words = @($commandAst.CommandElements | ForEach-Object { $_.ToString() })\n"+
-		"    if ($words -contains '--') { return }\n"+
-		"    $commands = [ordered]@{\n", m.Name, command(m))
+		"    # The word before the one that is being completed, if any of that is written.\n"+
+		"    $before = $words.Count - 1\n"+
+		"    if ($wordToComplete -ne '') { $before-- }\n"+
+		"    if ($words[0..$before] -contains '--') { return }\n"+
+		"    $commands = [ordered]@{\n", m.Name, psQuote(m.Name), psQuote(m.Name+".exe"), psQuote(command(m)))
 	for i, level := range manuals[1:] {
 		fmt.Fprintf(&b, "        %s = %s\n", psQuote(words[i+1]), psQuote(level.Usage))
 	}
@@ -226,8 +229,6 @@ func PowerShell(m cmdline.Manual) string {
 	fmt.Fprintf(&b, `    }
     $level = ''
     if ($words.Count -gt 1 -and $commands.Contains($words[1]) -and $words[1] -ne $wordToComplete) { $level = $words[1] }
-    $before = $words.Count - 1
-    if ($wordToComplete -ne '') { $before-- }
     # No answer: PowerShell offers files for the value of an option.
     if ($before -gt 0 -and @(%s) -ccontains $words[$before]) { return }
     $offered = $options[$level]
@@ -245,7 +246,8 @@ func PowerShell(m cmdline.Manual) string {
 	return b.String()
 }
 
-// psQuote makes a literal string. The quotation marks of typography end one too.
+// psQuote makes a literal string. The quotation marks of typography end one too,
+// and become the plain one.
 func psQuote(s string) string {
-	return "'" + strings.NewReplacer("'", "''", "\u2018", "''", "\u2019", "''").Replace(s) + "'"
+	return "'" + strings.NewReplacer("'", "''", "\u2018", "''", "\u2019", "''", "\u201a", "''", "\u201b", "''").Replace(s) + "'"
 }

@@ -1,8 +1,11 @@
 # PowerShell completion for sample, made from its flags.
-Register-ArgumentCompleter -Native -CommandName sample, sample.exe, converge-sample -ScriptBlock {
+Register-ArgumentCompleter -Native -CommandName 'sample', 'sample.exe', 'converge-sample' -ScriptBlock {
     param($wordToComplete, $commandAst, $cursorPosition)
     $words = @($commandAst.CommandElements | ForEach-Object { $_.ToString() })
-    if ($words -contains '--') { return }
+    # The word before the one that is being completed, if any of that is written.
+    $before = $words.Count - 1
+    if ($wordToComplete -ne '') { $before-- }
+    if ($words[0..$before] -contains '--') { return }
     $commands = [ordered]@{
         'start' = 'begins'
         'stop' = 'ends: for good'
@@ -33,8 +36,6 @@ Register-ArgumentCompleter -Native -CommandName sample, sample.exe, converge-sam
     }
     $level = ''
     if ($words.Count -gt 1 -and $commands.Contains($words[1]) -and $words[1] -ne $wordToComplete) { $level = $words[1] }
-    $before = $words.Count - 1
-    if ($wordToComplete -ne '') { $before-- }
     # No answer: PowerShell offers files for the value of an option.
     if ($before -gt 0 -and @('-k', '--key', '--record', '--peer', '--wait', '--from') -ccontains $words[$before]) { return }
     $offered = $options[$level]
