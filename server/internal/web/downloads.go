@@ -21,8 +21,11 @@ import (
 var (
 	tools   = []string{"agent", "wsproxy", "tcptows"}
 	systems = []string{"linux", "darwin", "windows"}
-	archs   = []string{"amd64", "arm64"}
+	archs   = []string{"amd64", "arm64", "armv7"}
 )
+
+// possible tells whether there are programs for a system on an architecture.
+func possible(system, arch string) bool { return arch != "armv7" || system == "linux" }
 
 const sumsName = "SHA256SUMS"
 
@@ -54,7 +57,9 @@ func targets() []target {
 	for _, tool := range tools {
 		for _, system := range systems {
 			for _, arch := range archs {
-				all = append(all, target{tool, system, arch})
+				if possible(system, arch) {
+					all = append(all, target{tool, system, arch})
+				}
 			}
 		}
 	}
@@ -107,15 +112,24 @@ func (d *downloads) serve(w http.ResponseWriter, r *http.Request, name string) b
 			strings.Join(systems, ", "), strings.Join(archs, ", ")))
 		return true
 	}
+	if !possible(t.system, t.arch) {
+		d.refuse(w, errNotOffered, notOffered(t))
+		return true
+	}
 	d.serveFile(w, r, t, t.program())
 	return true
+}
+
+// notOffered says that t is not there.
+func notOffered(t target) string {
+	return fmt.Sprintf("This server does not offer %s for %s; its home page shows what it has.", t.tool, t.platform())
 }
 
 // serveFile sends t's file, to be saved under the name saveAs.
 func (d *downloads) serveFile(w http.ResponseWriter, r *http.Request, t target, saveAs string) {
 	f, info, sum, err := d.open(r.Context(), t)
 	if err != nil {
-		d.refuse(w, err, fmt.Sprintf("This server does not offer %s for %s; its home page shows what it has.", t.tool, t.platform()))
+		d.refuse(w, err, notOffered(t))
 		return
 	}
 	defer f.Close()

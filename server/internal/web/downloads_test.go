@@ -17,6 +17,8 @@ var programs = map[string]string{
 	"agent-darwin-arm64":        "agent for darwin on arm64",
 	"agent-windows-amd64.exe":   "agent for windows on amd64",
 	"wsproxy-linux-amd64":       strings.Repeat("wsproxy", 1000),
+	"agent-linux-armv7":         "agent for linux on 32-bit ARM",
+	"agent-darwin-armv7":        "secret",
 	"wsproxy-windows-amd64.exe": strings.Repeat("wsproxy.exe", 200000),
 	"server-linux-amd64":        "secret",
 	"notes.txt":                 "secret",
@@ -32,6 +34,7 @@ func TestDownloads(t *testing.T) {
 		"/docs/agent?os=&arch=":                      {"agent-linux-amd64", "agent"},
 		"/docs/agent?os=linux&arch=amd64":            {"agent-linux-amd64", "agent"},
 		"/docs/agent?os=darwin&arch=arm64":           {"agent-darwin-arm64", "agent"},
+		"/docs/agent?arch=armv7":                     {"agent-linux-armv7", "agent"},
 		"/docs/agent?os=windows":                     {"agent-windows-amd64.exe", "agent.exe"},
 		"/docs/agent?utm=1&os=windows&x=%zz&arch=":   {"agent-windows-amd64.exe", "agent.exe"},
 		"/docs/wsproxy":                              {"wsproxy-linux-amd64", "wsproxy"},
@@ -73,6 +76,8 @@ func TestDownloadsRefused(t *testing.T) {
 	without := newHandler(t, Config{})
 	for path, status := range map[string]int{
 		"/docs/agent?os=linux&arch=arm64":   404,
+		"/docs/agent?os=darwin&arch=armv7":  404,
+		"/docs/agent-darwin-armv7":          404,
 		"/docs/tcptows":                     404,
 		"/docs/tcptows-linux-amd64":         404,
 		"/docs/agent-windows-amd64":         404,

@@ -85,6 +85,9 @@ func newHome(origin Origin, id string, offers []offer) home {
 	}
 	for _, system := range systems {
 		for _, arch := range archs {
+			if !possible(system, arch) {
+				continue
+			}
 			r := row{Platform: system + "/" + arch}
 			for _, tool := range tools {
 				t := target{tool, system, arch}

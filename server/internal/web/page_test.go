@@ -189,7 +189,7 @@ func TestHomeLinks(t *testing.T) {
 					t.Errorf("%s: status %d", link, res.StatusCode)
 				}
 			}
-			if want := map[string]int{"some": 5, "none": 0}[name]; downloads != want {
+			if want := map[string]int{"some": 6, "none": 0}[name]; downloads != want {
 				t.Errorf("%d downloads are linked, want %d", downloads, want)
 			}
 			for _, banned := range []string{"<script", "style=", "onclick", "http-equiv"} {
