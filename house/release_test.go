@@ -189,9 +189,19 @@ func TestShipTags(t *testing.T) {
 	tags := func() []string {
 		return strings.Fields(run(t, command{dir: dir, args: []string{"git", "tag", "--list"}}))
 	}
+	// What is unreleased becomes the notes of the version.
+	notes := func(of string) string {
+		return run(t, command{dir: dir, args: []string{"sh", "-c", "go run ./release notes " + of + " <CHANGELOG.md"}})
+	}
+	unreleased := notes("Unreleased")
 	refused("another version", "DRY_RUN=no")
 	refused("CHANGELOG.md has no section", "DRY_RUN=no")
-	run(t, command{dir: dir, args: []string{"scripts/set-version", version}})
+	for range 2 { // the second time changes nothing
+		run(t, command{dir: dir, args: []string{"scripts/set-version", version}})
+	}
+	if got := notes(version); got != unreleased {
+		t.Errorf("the notes of %s are %q, want what was unreleased, %q", version, got, unreleased)
+	}
 	refused("not committed", "DRY_RUN=no")
 	run(t, command{dir: dir, env: identity, args: []string{"git", "commit", "--quiet", "--all", "--message", version}})
 	if left := run(t, command{dir: dir, args: []string{"sh", "-c", "git grep -n 'converge/pkg v0[.]1[.]' -- \"*.mod\" go.work || true"}}); left != "" {

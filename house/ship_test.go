@@ -1,0 +1,96 @@
+package house_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// ended is the exit code of a command, and what it wrote.
+func ended(t *testing.T, c command) (code int, stdout, stderr string) {
+	t.Helper()
+	stdout, stderr, err := c.start(t.Context())
+	if exit, ok := err.(*exec.ExitError); ok {
+		return exit.ExitCode(), stdout, stderr
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 0, stdout, stderr
+}
+
+// TestShipCapable asks scripts/capable where the rights are missing that a
+// container has not: it says so in one line, with status 1.
+func TestShipCapable(t *testing.T) {
+	root := loadRepository(t).root
+	without := func(right string) []string {
+		if os.Geteuid() != 0 {
+			return nil // nor has whoever runs this
+		}
+		return []string{"setpriv", "--bounding-set", "-" + right}
+	}
+	said := regexp.MustCompile(`^this machine cannot [^\n]+\n$`)
+	for what, right := range map[string]string{"machine": "sys_admin", "engine": "net_admin"} {
+		if what == "machine" && os.Geteuid() != 0 {
+			continue // perhaps it may use sudo
+		}
+		args := append(without(right), filepath.Join(root, "scripts", "capable"), what)
+		code, stdout, stderr := ended(t, command{dir: root, args: args})
+		if code != 1 || !said.MatchString(stdout) || stderr != "" {
+			t.Errorf("%s without %s: exit code %d, %q, %q", what, right, code, stdout, stderr)
+		}
+	}
+	for _, args := range [][]string{nil, {"anything"}, {"machine", "engine"}, {"inside"}} {
+		args = append([]string{filepath.Join(root, "scripts", "capable")}, args...)
+		if code, stdout, stderr := ended(t, command{dir: root, args: args}); code != 2 || stdout != "" || !strings.HasPrefix(stderr, "usage: ") {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+}
+
+// TestShipSteps runs steps of which one needs a right: where it is missing, the
+// step is skipped and the table says why; where nobody can tell, it fails.
+func TestShipSteps(t *testing.T) {
+	steps := readFile(t, filepath.Join(loadRepository(t).root, "scripts", "steps"))
+	for name, test := range map[string]struct {
+		capable string
+		code    int
+		want    []string
+	}{
+		"there":   {"exit 0", 0, []string{"the work", `second +\d+\.\d\n`, "steps: 3 passed, 0 failed\n"}},
+		"missing": {"echo this machine cannot fly; exit 1", 0, []string{`second +0\.0 skipped: this machine cannot fly\n`, "steps: 2 passed, 0 failed, 1 skipped\n"}},
+		"silent":  {"exit 1", 1, []string{`second +0\.0 FAILED\n`, "steps: 1 passed, 1 failed\n"}},
+		"unknown": {"echo this machine cannot fly; exit 2", 2, []string{`second +0\.0 FAILED\n`, "steps: 1 passed, 1 failed\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, text := range map[string]string{
+				"steps":   string(steps),
+				"capable": "#!/bin/sh\n" + test.capable + "\n",
+				"all": "#!/usr/bin/env bash\nset -euo pipefail\n. scripts/steps\nstep first true\n" +
+					"step_if flying second echo the work\nstep third true\noutcome=ok\n",
+			} {
+				writeFile(t, filepath.Join(dir, "scripts", file), text)
+				if err := os.Chmod(filepath.Join(dir, "scripts", file), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			code, stdout, stderr := ended(t, command{dir: dir, args: []string{"scripts/all"}})
+			if code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			for _, want := range test.want {
+				if !regexp.MustCompile(want).MatchString(stdout) {
+					t.Errorf("it does not say %q: %s%s", want, stdout, stderr)
+				}
+			}
+			if ran := strings.Contains(stdout, "the work"); ran != slices.Contains(test.want, "the work") {
+				t.Errorf("the step that needs a right ran: %v", ran)
+			}
+		})
+	}
+}
