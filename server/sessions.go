@@ -3,7 +3,6 @@ package main
 import (
 	"log/slog"
 	"net/http"
-	"time"
 
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/server/internal/gate"
@@ -20,10 +19,7 @@ func newSessions(p *prepared, d *doorkeeper, joiner *hub.Hub, log *slog.Logger) 
 		return sessionPages{}, nil
 	}
 	h, err := sessions.New(sessions.Config{
-		Present: func(shown func(string) bool) ([]sessions.Agent, []sessions.Client) {
-			agents, clients := joiner.Present(shown)
-			return shownAgents(agents), shownClients(clients)
-		},
+		Present: joiner.Present,
 		Look: func(r *http.Request, authorization string) (sessions.Viewer, error) {
 			v, err := d.gate.Look(r, authorization)
 			if err != nil {
@@ -65,36 +61,4 @@ func (s sessionPages) close() {
 	if s.h != nil {
 		s.h.Close()
 	}
-}
-
-// expires is when an agent ends, as it said; nil if it does not.
-func expires(a hub.AgentInfo) *time.Time {
-	if a.Status == nil || a.Status.Expires == 0 {
-		return nil
-	}
-	t := time.Unix(a.Status.Expires, 0).UTC()
-	return &t
-}
-
-func shownAgents(agents []hub.AgentInfo) []sessions.Agent {
-	out := []sessions.Agent{}
-	for _, a := range agents {
-		s := sessions.Agent{ID: a.ID, Remote: a.Remote, Since: a.Since, Software: a.Software, Meta: a.Meta, Expires: expires(a)}
-		if a.Status != nil {
-			s.State, s.Users = a.Status.State, a.Status.Users
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
-func shownClients(clients []hub.ClientInfo) []sessions.Client {
-	out := []sessions.Client{}
-	for _, c := range clients {
-		out = append(out, sessions.Client{
-			ID: c.ID, Session: c.Session, First: c.First, Remote: c.Remote, Since: c.Since,
-			ToAgent: c.ToAgent, ToClient: c.ToClient,
-		})
-	}
-	return out
 }

@@ -70,26 +70,6 @@ func (s *standing) status() debug.Status {
 		end := s.pair.End().UTC()
 		out.CertificateEnd = &end
 	}
-	out.Agents, out.Clients = s.present()
+	out.Agents, out.Clients = s.joiner.Present(func(string) bool { return true })
 	return out
-}
-
-// present is who is here.
-func (s *standing) present() ([]debug.Agent, []debug.Client) {
-	agents, clients := s.joiner.Present(func(string) bool { return true })
-	a, c := []debug.Agent{}, []debug.Client{}
-	for _, x := range agents {
-		d := debug.Agent{ID: x.ID, Remote: x.Remote, Since: x.Since.UTC(), Software: x.Software, Expires: expires(x)}
-		if x.Status != nil {
-			d.State = x.Status.State
-		}
-		a = append(a, d)
-	}
-	for _, x := range clients {
-		c = append(c, debug.Client{
-			ID: x.ID, Session: x.Session, First: x.First, Remote: x.Remote, Since: x.Since.UTC(),
-			ToAgent: x.ToAgent, ToClient: x.ToClient,
-		})
-	}
-	return a, c
 }

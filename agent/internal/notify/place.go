@@ -3,12 +3,11 @@ package notify
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
+
+	"example.com/converge/pkg/files"
 )
 
 // Job is what runs, as far as the environment says.
@@ -30,7 +29,7 @@ type Job struct {
 	Pipeline string `json:"-"`
 }
 
-// maxEvent is how much of an event file is read, in bytes.
+// maxEvent is the largest event file that is read, in bytes.
 const maxEvent = 4 << 20
 
 // Detect reads what the job is. system is the CI system's name as package actor
@@ -159,12 +158,7 @@ func readHead(file string) string {
 	if file == "" {
 		return ""
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxEvent))
+	text, err := files.ReadRegular(file, maxEvent)
 	if err != nil {
 		return ""
 	}
@@ -209,5 +203,5 @@ func number(text string) string {
 	if text == "" {
 		return ""
 	}
-	return fmt.Sprintf("#%s", text)
+	return "#" + text
 }

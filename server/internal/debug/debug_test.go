@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"example.com/converge/server/internal/presence"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -95,7 +97,7 @@ func TestFigures(t *testing.T) {
 
 // TestStatus is for the machine itself, whoever may have the figures.
 func TestStatus(t *testing.T) {
-	s := New(NewMeter(), func() Status { return Status{Version: "v1", Agents: []Agent{{ID: "acme/1"}}} }, true, nil)
+	s := New(NewMeter(), func() Status { return Status{Version: "v1", Agents: []presence.Agent{{ID: "acme/1"}}} }, true, nil)
 	answers := func(remote, host string, header ...string) bool {
 		r := httptest.NewRequest(http.MethodGet, StatusPath, nil)
 		r.RemoteAddr, r.Host = remote, host

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"example.com/converge/server/internal/presence"
 )
 
 // StatusPath is where the status is.
@@ -46,30 +48,8 @@ type Status struct {
 	Memory     uint64 `json:"memory"`
 	Goroutines int    `json:"goroutines"`
 	// Agents and Clients are who is here.
-	Agents  []Agent  `json:"agents"`
-	Clients []Client `json:"clients"`
-}
-
-// Agent is an agent that is registered.
-type Agent struct {
-	ID       string    `json:"id"`
-	Remote   string    `json:"remote"`
-	Since    time.Time `json:"since"`
-	Software string    `json:"software,omitempty"`
-	// State and Expires are what it said last, if it did.
-	State   string     `json:"state,omitempty"`
-	Expires *time.Time `json:"expires,omitempty"`
-}
-
-// Client is a client that is connected.
-type Client struct {
-	ID       string    `json:"id"`
-	Session  string    `json:"session"`
-	First    string    `json:"first,omitempty"`
-	Remote   string    `json:"remote"`
-	Since    time.Time `json:"since"`
-	ToAgent  int64     `json:"to_agent"`
-	ToClient int64     `json:"to_client"`
+	Agents  []presence.Agent  `json:"agents"`
+	Clients []presence.Client `json:"clients"`
 }
 
 // forwards are headers by which a proxy says that it asks for somebody else.

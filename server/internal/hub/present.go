@@ -9,6 +9,7 @@ import (
 
 	"example.com/converge/pkg/frame"
 	"example.com/converge/pkg/rendezvous"
+	"example.com/converge/server/internal/presence"
 )
 
 // present is who is here, for those who look: the sessions page, the status
@@ -68,41 +69,11 @@ func (p *present) depart(v *visitor, stats frame.Stats) {
 	p.toClient += stats.BToA
 }
 
-// AgentInfo is an agent that is registered. What comes from it is hostile.
-type AgentInfo struct {
-	ID     string `json:"id"`
-	Remote string `json:"remote"`
-	// Since is when this connection was registered.
-	Since time.Time `json:"since"`
-	// Software, Meta and Status are the agent's own words; Status is nil if it
-	// has said none.
-	Software string             `json:"software,omitempty"`
-	Meta     map[string]string  `json:"meta,omitempty"`
-	Status   *rendezvous.Status `json:"status,omitempty"`
-	// Parked says that a connection waits for the next client.
-	Parked bool `json:"parked"`
-}
-
-// ClientInfo is a client that is connected.
-type ClientInfo struct {
-	// ID is the agent's.
-	ID      string `json:"id"`
-	Number  uint64 `json:"client"`
-	Session string `json:"session"`
-	// First is the session with which the stream began, as the client says; ""
-	// for one that began here.
-	First    string    `json:"first,omitempty"`
-	Remote   string    `json:"remote"`
-	Since    time.Time `json:"since"`
-	ToAgent  int64     `json:"to_agent"`
-	ToClient int64     `json:"to_client"`
-}
-
 // Present returns who is here, agents by their ids and clients in the order in
 // which they came, of the ids for which shown returns true. Nothing waits for
 // shown.
-func (h *Hub) Present(shown func(id string) bool) (agents []AgentInfo, clients []ClientInfo) {
-	agents, clients = []AgentInfo{}, []ClientInfo{}
+func (h *Hub) Present(shown func(id string) bool) (agents []presence.Agent, clients []presence.Client) {
+	agents, clients = []presence.Agent{}, []presence.Client{}
 	type one struct {
 		*agent
 		about about
@@ -119,26 +90,30 @@ func (h *Hub) Present(shown func(id string) bool) (agents []AgentInfo, clients [
 		if holder, ok := h.agents.Lookup(a.id); !ok || holder != a.agent || !shown(a.id) {
 			continue
 		}
-		a.mu.Lock()
-		parked := a.spare != nil
-		a.mu.Unlock()
-		agents = append(agents, AgentInfo{
-			ID: a.id, Remote: a.remote, Since: a.about.since,
-			Software: a.about.software, Meta: a.about.meta, Status: a.about.status, Parked: parked,
-		})
+		told := presence.Agent{
+			ID: a.id, Remote: a.remote, Since: a.about.since.UTC(), Software: a.about.software, Meta: a.about.meta,
+		}
+		if status := a.about.status; status != nil {
+			told.State, told.Users = status.State, status.Users
+			if status.Expires != 0 {
+				end := time.Unix(status.Expires, 0).UTC()
+				told.Expires = &end
+			}
+		}
+		agents = append(agents, told)
 	}
+	slices.SortFunc(visitors, func(a, b *visitor) int { return cmp.Compare(a.number, b.number) })
 	for _, v := range visitors {
 		if !shown(v.id) {
 			continue
 		}
 		toAgent, toClient := v.moved()
-		clients = append(clients, ClientInfo{
-			ID: v.id, Number: v.number, Session: v.session, First: v.first, Remote: v.remote, Since: v.start,
+		clients = append(clients, presence.Client{
+			ID: v.id, Session: v.session, First: v.first, Remote: v.remote, Since: v.start.UTC(),
 			ToAgent: toAgent, ToClient: toClient,
 		})
 	}
-	slices.SortFunc(agents, func(a, b AgentInfo) int { return cmp.Compare(a.ID, b.ID) })
-	slices.SortFunc(clients, func(a, b ClientInfo) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortFunc(agents, func(a, b presence.Agent) int { return cmp.Compare(a.ID, b.ID) })
 	return agents, clients
 }
 

@@ -11,6 +11,7 @@ import (
 	"example.com/converge/pkg/frame"
 	"example.com/converge/pkg/rendezvous"
 	"example.com/converge/server/internal/fakeagent"
+	"example.com/converge/server/internal/presence"
 )
 
 func everybody(string) bool { return true }
@@ -27,7 +28,7 @@ func TestPresent(t *testing.T) {
 	}
 	f.until("the status", func() bool {
 		agents, _ := f.hub.Present(everybody)
-		return len(agents) == 2 && agents[0].Status != nil && *agents[0].Status == status
+		return len(agents) == 2 && agents[0].State == status.State && agents[0].Users == status.Users && agents[0].Expires != nil && agents[0].Expires.Unix() == status.Expires
 	})
 	agents, clients := f.hub.Present(func(id string) bool { return id == "job" })
 	if len(agents) != 1 || len(clients) != 0 || agents[0].ID != "job" || agents[0].Software != "fake agent" || agents[0].Remote == "" || agents[0].Since.IsZero() {
@@ -124,7 +125,7 @@ func TestSessionID(t *testing.T) {
 		}
 		seen[id] = true
 		// The client has its answer a moment before it is among them.
-		var clients []ClientInfo
+		var clients []presence.Client
 		f.until("the client", func() bool { _, clients = f.hub.Present(everybody); return len(clients) > 0 })
 		want := ""
 		if rendezvous.ValidSession(first) {

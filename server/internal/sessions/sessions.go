@@ -12,9 +12,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"example.com/converge/server/internal/presence"
 )
 
 //go:embed assets
@@ -48,30 +51,6 @@ const (
 
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// Agent is an agent that is registered. Its texts come from strangers.
-type Agent struct {
-	ID       string            `json:"id"`
-	Remote   string            `json:"remote"`
-	Since    time.Time         `json:"since"`
-	Software string            `json:"software,omitempty"`
-	Meta     map[string]string `json:"meta,omitempty"`
-	// State, Users and Expires are what it said last of itself.
-	State   string     `json:"state,omitempty"`
-	Users   int        `json:"users,omitempty"`
-	Expires *time.Time `json:"expires,omitempty"`
-}
-
-// Client is a client that is connected to the agent ID.
-type Client struct {
-	ID       string    `json:"id"`
-	Session  string    `json:"session"`
-	First    string    `json:"first,omitempty"`
-	Remote   string    `json:"remote"`
-	Since    time.Time `json:"since"`
-	ToAgent  int64     `json:"to_agent"`
-	ToClient int64     `json:"to_client"`
-}
-
 // Viewer is somebody who may look.
 type Viewer interface {
 	// Name is the token's, for the page.
@@ -98,7 +77,7 @@ type Refusal interface {
 // Config is what a Handler needs; all of it but the last two.
 type Config struct {
 	// Present returns who is here, of the ids for which shown returns true.
-	Present func(shown func(id string) bool) ([]Agent, []Client)
+	Present func(shown func(id string) bool) ([]presence.Agent, []presence.Client)
 	// Look asks whether somebody may look who shows a credential as the header
 	// Authorization has it; "" for none. The error should be a Refusal.
 	Look func(r *http.Request, authorization string) (Viewer, error)
@@ -208,7 +187,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "POST /sessions/out":
 		h.goOut(w, r)
 	default:
-		if strings.Contains("/sessions /sessions/live /sessions/out", r.URL.Path) {
+		if slices.Contains([]string{"/sessions", "/sessions/live", "/sessions/out"}, r.URL.Path) {
 			http.Error(w, "the sessions page is read with GET; POST signs in and out", http.StatusMethodNotAllowed)
 			return
 		}

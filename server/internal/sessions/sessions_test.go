@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"example.com/converge/server/internal/presence"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,8 +32,8 @@ type world struct {
 	signed int // calls of SignedIn
 
 	mu      sync.Mutex
-	agents  []Agent
-	clients []Client
+	agents  []presence.Agent
+	clients []presence.Client
 	viewers []*fake
 	limit   bool // too many attempts
 }
@@ -69,12 +71,12 @@ func open(t *testing.T) *world {
 	began := time.Now().Add(-90 * time.Minute)
 	ends := time.Now().Add(10*time.Minute + 30*time.Second)
 	w := &world{
-		agents: []Agent{
+		agents: []presence.Agent{
 			{ID: "acme/1", Remote: "192.0.2.1", Since: began, Software: "<script>alert(1)</script>", Meta: map[string]string{"ci": "x\x1b[2J"}, State: "active", Users: 1, Expires: &ends},
 			{ID: "acme/2", Remote: "192.0.2.2", Since: began, State: "waiting"},
 			{ID: "secret/3", Remote: "192.0.2.3", Since: began},
 		},
-		clients: []Client{
+		clients: []presence.Client{
 			{ID: "acme/1", Session: "aaaaaaaaaaaaaaaa", First: "bbbbbbbbbbbbbbbb", Remote: "198.51.100.7", Since: began, ToAgent: 2048, ToClient: 5 << 20},
 			{ID: "acme/gone", Session: "cccccccccccccccc", Remote: "198.51.100.8", Since: began},
 			{ID: "secret/3", Session: "dddddddddddddddd", Remote: "198.51.100.9", Since: began},
@@ -82,11 +84,11 @@ func open(t *testing.T) *world {
 	}
 	var err error
 	w.h, err = New(Config{
-		Present: func(shown func(string) bool) ([]Agent, []Client) {
+		Present: func(shown func(string) bool) ([]presence.Agent, []presence.Client) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			agents := slices.DeleteFunc(slices.Clone(w.agents), func(a Agent) bool { return !shown(a.ID) })
-			clients := slices.DeleteFunc(slices.Clone(w.clients), func(c Client) bool { return !shown(c.ID) })
+			agents := slices.DeleteFunc(slices.Clone(w.agents), func(a presence.Agent) bool { return !shown(a.ID) })
+			clients := slices.DeleteFunc(slices.Clone(w.clients), func(c presence.Client) bool { return !shown(c.ID) })
 			return agents, clients
 		},
 		Look: func(_ *http.Request, authorization string) (Viewer, error) {
@@ -259,7 +261,7 @@ func TestProgram(t *testing.T) {
 	if resp, body := w.ask(t, "POST", "/sessions", "token="+token); resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(body, "Too many attempts.") {
 		t.Errorf("%s\n%s", resp.Status, body)
 	}
-	for path, want := range map[string]int{"/sessions/style.css": 200, "/sessions/live.js": 200, "/sessions/x": 404, "/sessions/live": 401, "/sessions/out": 405} {
+	for path, want := range map[string]int{"/sessions/style.css": 200, "/sessions/live.js": 200, "/sessions/x": 404, "/sessions/o": 404, "/sessions/live": 401, "/sessions/out": 405} {
 		if resp, _ := w.ask(t, "GET", path, ""); resp.StatusCode != want {
 			t.Errorf("%s: %s, want %d", path, resp.Status, want)
 		}
@@ -327,7 +329,7 @@ func TestLive(t *testing.T) {
 		t.Errorf("%d live pages", n)
 	}
 	w.mu.Lock()
-	w.agents = append(w.agents, Agent{ID: "acme/new", Since: time.Now()})
+	w.agents = append(w.agents, presence.Agent{ID: "acme/new", Since: time.Now()})
 	w.mu.Unlock()
 	if !until(events, "acme/new") {
 		t.Fatal("a newcomer is not shown")
@@ -428,7 +430,7 @@ func TestMany(t *testing.T) {
 	w := open(t)
 	w.agents = nil
 	for i := range maxShown + 20 {
-		w.agents = append(w.agents, Agent{ID: fmt.Sprintf("acme/%04d", i)})
+		w.agents = append(w.agents, presence.Agent{ID: fmt.Sprintf("acme/%04d", i)})
 	}
 	cookie, _ := w.signIn(t, token)
 	_, body := w.ask(t, "GET", "/sessions", "", cookie)

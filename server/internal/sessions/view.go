@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/converge/pkg/transport"
+	"example.com/converge/server/internal/presence"
 )
 
 // view is what the template of the page is filled with.
@@ -111,8 +112,8 @@ func (h *Handler) json(w http.ResponseWriter, v Viewer, query string) {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	_ = encoder.Encode(struct {
-		Agents  []Agent  `json:"agents"`
-		Clients []Client `json:"clients"`
+		Agents  []presence.Agent  `json:"agents"`
+		Clients []presence.Client `json:"clients"`
 	}{agents, clients})
 }
 
