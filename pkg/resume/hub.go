@@ -295,6 +295,7 @@ func (h *Hub) Close(ctx context.Context) error {
 		case <-ctx.Done():
 			s.fail(ErrHubClosed)
 		}
+		h.changed(s) // whoever ended it, such as a timer, may not have come to that yet
 		s.mu.Lock()
 		if s.err != nil {
 			err = ErrUnsent

@@ -292,6 +292,31 @@ func TestHubClose(t *testing.T) {
 	})
 }
 
+// TestHubCloseEmpties: when Close returns there is no session, also where whoever
+// ended the last one, such as a timer, has not told the Hub yet.
+func TestHubCloseEmpties(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAgent(t, HubConfig{})
+		near, far := net.Pipe()
+		defer near.Close()
+		s := newStream(a.Hub, DefaultPing, nil, [tokenSize]byte{1}, newCore(MinBuffer, MinBuffer), false)
+		s.link = &link{s: s, conn: far, wake: make(chan struct{}, 1), stop: make(chan struct{}), confirmed: true, ticker: time.NewTimer(time.Hour)}
+		a.sessions[s.token] = &entry{s: s}
+		closed := make(chan error)
+		go func() { closed <- a.Hub.Close(t.Context()) }()
+		synctest.Wait() // it waits for the client
+		s.mu.Lock()
+		s.endLocked(nil)
+		s.mu.Unlock()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		if stats := a.Stats(); stats != (Stats{}) {
+			t.Errorf("the Hub is left with %+v", stats)
+		}
+	})
+}
+
 func TestHostKeys(t *testing.T) {
 	rsaSigner := func(bits int) ssh.Signer {
 		key, err := rsa.GenerateKey(rand.Reader, bits)
