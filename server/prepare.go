@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"time"
 
+	"example.com/converge/pkg/certs"
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/server/internal/access"
-	"example.com/converge/server/internal/certs"
 	"example.com/converge/server/internal/debug"
 	"example.com/converge/server/internal/front"
 	"example.com/converge/server/internal/limits"

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"example.com/converge/pkg/certs"
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/server/internal/access"
-	"example.com/converge/server/internal/certs"
 	"example.com/converge/server/internal/limits"
 )
 

@@ -17,11 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"example.com/converge/pkg/certtest"
 	"example.com/converge/pkg/frame"
 	"example.com/converge/pkg/rendezvous"
 	"example.com/converge/pkg/wsconn"
 	"example.com/converge/server/internal/access"
-	"example.com/converge/server/internal/certtest"
 	"example.com/converge/server/internal/debug"
 	"example.com/converge/server/internal/fakeagent"
 )

@@ -7,8 +7,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"example.com/converge/pkg/certtest"
 	"example.com/converge/pkg/clitest"
-	"example.com/converge/server/internal/certtest"
 )
 
 // TestScripts runs testdata/script: what the server says before it serves.

@@ -23,14 +23,17 @@ import (
 //	PROGRAM man VERSION DATE
 //
 // where VERSION and DATE (2006-01-02) are those of the release.
-func Main(p cmdline.Program) { os.Exit(run(p, os.Args[1:], os.Stdout, os.Stderr)) }
+func Main(p cmdline.Program) { Print(p.Manual()) }
 
-func run(p cmdline.Program, args []string, stdout, stderr io.Writer) int {
+// Print is Main for a program whose command line is not that of pkg/cmdline.
+func Print(m cmdline.Manual) { os.Exit(run(m, os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(m cmdline.Manual, args []string, stdout, stderr io.Writer) int {
 	return cmdline.Run(context.Background(), cmdline.Program{
-		Name: p.Name, Usage: "prints a document about " + p.Name,
+		Name: m.Name, Usage: "prints a document about " + m.Name,
 		ArgsUsage: "markdown | bash | zsh | fish | powershell\nman VERSION DATE",
 		Run: func(_ context.Context, in *cmdline.Invocation) error {
-			text, err := document(p.Manual(), in.Args)
+			text, err := document(m, in.Args)
 			if err != nil {
 				return err
 			}
@@ -39,7 +42,7 @@ func run(p cmdline.Program, args []string, stdout, stderr io.Writer) int {
 			}
 			return nil
 		},
-	}, append([]string{p.Name}, args...), nil, stdout, stderr)
+	}, append([]string{m.Name}, args...), nil, stdout, stderr)
 }
 
 func document(m cmdline.Manual, args []string) (string, error) {

@@ -53,7 +53,7 @@ var documents = map[string][]string{
 func TestGolden(t *testing.T) {
 	for name, args := range documents {
 		var out, said bytes.Buffer
-		if code := run(sample(), args, &out, &said); code != cmdline.ExitOK {
+		if code := run(sample().Manual(), args, &out, &said); code != cmdline.ExitOK {
 			t.Errorf("%s: exit code %d, %s", name, code, &said)
 			continue
 		}
@@ -79,7 +79,7 @@ func TestGolden(t *testing.T) {
 func TestWrongArguments(t *testing.T) {
 	for _, args := range [][]string{nil, {"html"}, {"man"}, {"man", "v1", "today"}, {"bash", "zsh"}} {
 		var out, said bytes.Buffer
-		if code := run(sample(), args, &out, &said); code != cmdline.ExitUsage || out.Len() > 0 {
+		if code := run(sample().Manual(), args, &out, &said); code != cmdline.ExitUsage || out.Len() > 0 {
 			t.Errorf("%q: exit code %d, %q", args, code, &out)
 		}
 	}

@@ -2,6 +2,7 @@ package clidoc
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,11 +44,33 @@ func Man(m cmdline.Manual, version string, date time.Time) string {
 			}
 		}
 	}
-	b.WriteString(".SH ENVIRONMENT\nEach option has a variable, which is named beside it.\n" +
-		"The command line comes before it, an empty one counts as unset, and one for a repeatable option holds one value a line.\n" +
-		".SH EXIT STATUS\n.TP\n0\nIt did what it was asked for.\n.TP\n1\nIt failed, and says why on standard error.\n" +
-		".TP\n2\nThe command line or the environment is wrong.\n")
+	if variables(m) {
+		b.WriteString(".SH ENVIRONMENT\nEach option has a variable, which is named beside it.\n" +
+			"The command line comes before it, an empty one counts as unset, and one for a repeatable option holds one value a line.\n")
+	}
+	b.WriteString(".SH EXIT STATUS\n")
+	exits := m.Exits
+	if exits == nil {
+		exits = []cmdline.ManualExit{
+			{Code: cmdline.ExitOK, Meaning: "It did what it was asked for."},
+			{Code: cmdline.ExitFailure, Meaning: "It failed, and says why on standard error."},
+			{Code: cmdline.ExitUsage, Meaning: "The command line or the environment is wrong."},
+		}
+	}
+	for _, e := range exits {
+		fmt.Fprintf(&b, ".TP\n%d\n%s\n", e.Code, roff(e.Meaning))
+	}
 	return b.String()
+}
+
+// variables reports whether an option of the program has one.
+func variables(m cmdline.Manual) bool {
+	for _, o := range m.Options {
+		if len(o.Env) > 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(m.Commands, variables)
 }
 
 func manSynopsis(b *strings.Builder, m cmdline.Manual) {

@@ -10,13 +10,14 @@ import (
 var byteUnits = []string{"KiB", "MiB", "GiB"}
 
 // Bytes reads an option that is a size, such as 512KiB, 4MiB or 65536, and
-// must lie within the limits, in bytes. The error is a usage error.
-func Bytes(in *Invocation, name string, least, most int) (int, error) {
+// must lie within the limits, in bytes; int64 is for what may be more than 2 GiB,
+// which an int of 32 bits cannot hold. The error is a usage error.
+func Bytes[T int | int64](in *Invocation, name string, least, most T) (T, error) {
 	text := in.String(name)
 	if n, ok := parseBytes(text); ok && n >= uint64(least) && n <= uint64(most) {
-		return int(n), nil
+		return T(n), nil
 	}
-	return 0, Usagef("--%s is %q: it must be a size from %s to %s", name, text, formatBytes(least), formatBytes(most))
+	return 0, Usagef("--%s is %q: it must be a size from %s to %s", name, text, formatBytes(int64(least)), formatBytes(int64(most)))
 }
 
 // parseBytes reads a whole number with a unit, of any case, or without one.
@@ -34,7 +35,7 @@ func parseBytes(s string) (uint64, bool) {
 }
 
 // formatBytes writes a size in the largest unit in which it is whole.
-func formatBytes(n int) string {
+func formatBytes(n int64) string {
 	unit := ""
 	for _, u := range byteUnits {
 		if n == 0 || n%1024 != 0 {
@@ -42,5 +43,5 @@ func formatBytes(n int) string {
 		}
 		n, unit = n/1024, u
 	}
-	return strconv.Itoa(n) + unit
+	return strconv.FormatInt(n, 10) + unit
 }

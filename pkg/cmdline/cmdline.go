@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"example.com/converge/pkg/transport"
+	"example.com/converge/pkg/version"
 )
 
 // Exit codes of every program.
@@ -116,7 +117,7 @@ func Run(ctx context.Context, p Program, args []string, stdin io.Reader, stdout,
 		case askHelp:
 			return report(p, stderr, emit(stdout, help(p, opts)))
 		case askVersion:
-			return report(p, stderr, emit(stdout, versionLine(p.Name)))
+			return report(p, stderr, emit(stdout, version.Line(p.Name)))
 		}
 		in.set = line.values
 		for _, set := range line.values {

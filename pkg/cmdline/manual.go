@@ -22,6 +22,15 @@ type Manual struct {
 	Options []ManualOption
 	// Commands are the subcommands, in order.
 	Commands []Manual
+	// Exits are the exit codes; none are those of this package.
+	Exits []ManualExit
+}
+
+// ManualExit is what an exit code means.
+type ManualExit struct {
+	Code int
+	// Meaning is a sentence.
+	Meaning string
 }
 
 // ManualOption is one option of a Manual.

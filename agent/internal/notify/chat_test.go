@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"example.com/converge/pkg/apicall"
 )
 
 const secretPath = "/hooks/T0SECRET0/B0SECRET0/XXSECRETXX"
@@ -269,7 +271,7 @@ func TestNoLine(t *testing.T) {
 // TestLongest fits the smallest limit, Discord's.
 func TestLongest(t *testing.T) {
 	n := Notice{Event: Waiting, Access: Access{SSH: strings.Repeat("x", maxLine), Password: true}, Expires: &expires, Left: 9999 * 60e9}
-	n.Job.Name = clip(strings.Repeat("n", 1000), maxName)
+	n.Job.Name = apicall.Clip(strings.Repeat("n", 1000), maxName)
 	if got := utf8.RuneCountInString(n.markdown()); got > 2000 {
 		t.Errorf("%d characters without the job's address", got)
 	}

@@ -1,28 +1,19 @@
 package notify
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"mime"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"example.com/converge/pkg/transport"
+	"example.com/converge/pkg/apicall"
 )
 
 const (
-	// requestTimeout bounds one request with its answer.
-	requestTimeout = 10 * time.Second
 	// attempts is how often one notice is tried, and noticeTimeout for how long.
 	attempts      = 6
 	noticeTimeout = 2 * time.Minute
@@ -31,10 +22,6 @@ const (
 	firstPause = time.Second
 	// maxRetryAfter is the longest pause that a service may ask for.
 	maxRetryAfter = time.Minute
-	// maxAnswer is how much of an answer is read, in bytes, and maxQuote how much
-	// of it is repeated, in characters.
-	maxAnswer = 64 << 10
-	maxQuote  = 200
 )
 
 // worker sends to one target, one notice after the other.
@@ -171,97 +158,22 @@ func (w *worker) wait(ctx context.Context, d time.Duration, giveUp bool) bool {
 // negative where there is no use in one.
 func (w *worker) post(ctx context.Context, m *message, body []byte, kind string) (answer []byte, wait time.Duration, err error) {
 	const useless = -1
-	method, address := http.MethodPost, w.target.address.String()
+	r := apicall.Request{Method: http.MethodPost, Address: w.target.address.String(), Header: w.target.header, Body: body, Type: kind}
 	if m.path != "" {
-		method, address = m.method, address+m.path
+		r.Method, r.Address = m.method, r.Address+m.path
 	}
-	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
-	if err != nil {
-		return nil, useless, errors.New("its address cannot be used")
+	caller := apicall.Caller{Client: w.client, UserAgent: "converge-agent", Secrets: w.target.secrets}
+	if answer, err = caller.Do(ctx, r); err == nil {
+		return answer, 0, nil
 	}
-	if w.target.header != nil {
-		req.Header = w.target.header.Clone()
-	}
-	req.Header.Set("Content-Type", kind)
-	req.Header.Set("User-Agent", "converge-agent")
-	resp, err := w.client.Do(req)
-	if err != nil {
-		err = w.explain(err)
-		if transport.Permanent(err) {
-			return nil, useless, err
-		}
-		return nil, 0, err
-	}
-	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if resp.StatusCode/100 == 2 {
-		return answer, 0, nil // it has it, whatever became of its answer
-	}
-	said := ""
-	if err == nil {
-		said = w.quote(resp, answer)
-	}
-	err = fmt.Errorf("it answered %d %s%s", resp.StatusCode, http.StatusText(resp.StatusCode), said)
-	after, asked := retryAfter(resp.Header.Get("Retry-After"), time.Now())
-	switch code := resp.StatusCode; {
-	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500,
-		code == http.StatusForbidden && asked: // GitHub's second limit
-		return nil, after, err
-	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusGone:
+	var why *apicall.Error
+	switch {
+	case !errors.As(err, &why):
+		return nil, useless, err
+	case why.Gone():
 		return nil, useless, fmt.Errorf("%w: %w", err, errGone)
+	case why.Retry:
+		return nil, why.After, err
 	}
 	return nil, useless, err
-}
-
-// retryAfter reads the header of RFC 9110 §10.2.3, seconds or a date.
-func retryAfter(text string, now time.Time) (time.Duration, bool) {
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds >= 0 && seconds < 1e6 {
-		return time.Duration(seconds * float64(time.Second)), true
-	}
-	if date, err := http.ParseTime(text); err == nil {
-		return max(0, date.Sub(now)), true
-	}
-	return 0, false
-}
-
-// explain is the sentence for a request without an answer, without its URL.
-func (w *worker) explain(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("it did not answer in time")
-	}
-	if errors.Is(err, context.Canceled) {
-		return errors.New("it did not answer before the end of the session")
-	}
-	var record tls.RecordHeaderError
-	if errors.As(err, &record) || errors.Is(err, http.ErrSchemeMismatch) {
-		return fmt.Errorf("%s does not speak TLS: check the address and the port", w.target.address.Host)
-	}
-	return &hidden{text: w.target.secrets.Replace(transport.Explain(w.target.address.Host, err).Error()), err: err}
-}
-
-// hidden is an error whose text was cleaned; what it wraps is for decisions
-// alone.
-type hidden struct {
-	text string
-	err  error
-}
-
-func (h *hidden) Error() string { return h.text }
-func (h *hidden) Unwrap() error { return h.err }
-
-// quote is the first line of an answer in text or JSON, for people.
-func (w *worker) quote(resp *http.Response, answer []byte) string {
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if kind != "text/plain" && kind != "application/json" {
-		return ""
-	}
-	line, _, _ := strings.Cut(strings.TrimSpace(string(answer)), "\n")
-	if line == "" {
-		return ""
-	}
-	return ": " + clip(w.target.secrets.Replace(line), maxQuote)
 }

@@ -246,23 +246,6 @@ func TestWorthTelling(t *testing.T) {
 	})
 }
 
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]time.Duration{
-		"0": 0, "30": 30 * time.Second, "0.5": 500 * time.Millisecond,
-		"Sun, 01 Mar 2026 12:01:00 GMT": time.Minute, "Sun, 01 Mar 2026 11:00:00 GMT": 0,
-	} {
-		if got, ok := retryAfter(text, now); !ok || got != want {
-			t.Errorf("%q: %v, %v", text, got, ok)
-		}
-	}
-	for _, text := range []string{"", "-1", "soon", "NaN", "1e99"} {
-		if got, ok := retryAfter(text, now); ok || got != 0 {
-			t.Errorf("%q: %v", text, got)
-		}
-	}
-}
-
 // TestNoAnswer: what goes wrong below HTTP is said without the address.
 func TestNoAnswer(t *testing.T) {
 	plainServer, err := net.Listen("tcp", "127.0.0.1:0")

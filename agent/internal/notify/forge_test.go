@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"example.com/converge/pkg/forge"
 )
 
 // forgeTold tells the story to a forge that answers as the kind does, and returns
@@ -106,12 +108,18 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// placeOf is a commit and a pull request of a repository.
+func placeOf(kind forge.Kind) place {
+	u := &url.URL{Scheme: "https", Host: "git.example"}
+	return place{Page: forge.Page{Repository: forge.Repository{Kind: kind, Base: u, Path: "a/b"}, Commit: sha, Pull: "1"}}
+}
+
 // TestStatusOfLongLine does not cut it.
 func TestStatusOfLongLine(t *testing.T) {
 	n := story()[0]
-	n.Access.SSH = strings.Repeat("x", githubDescription+1)
-	for kind, want := range map[string]string{"github": "Waits for somebody to log in: the line is in the job's log.", "gitea": n.Access.SSH} {
-		m, err := status{forge{kind: kind, repository: "a/b", commit: sha}}.message(n)
+	n.Access.SSH = strings.Repeat("x", forge.MaxDescription(forge.GitHub)+1)
+	for kind, want := range map[forge.Kind]string{"github": "Waits for somebody to log in: the line is in the job's log.", "gitea": n.Access.SSH} {
+		m, err := status{placeOf(kind)}.message(n)
 		if err != nil || m.object.(object)["description"] != want {
 			t.Errorf("%s: %v, %v", kind, m, err)
 		}
@@ -157,8 +165,7 @@ func TestComment(t *testing.T) {
 
 // TestCommentLost: what was never made is not changed.
 func TestCommentLost(t *testing.T) {
-	u, _ := url.Parse("https://github.com")
-	c := &comment{forge: forge{kind: "github", base: u, repository: "a/b", pull: "1"}}
+	c := &comment{place: placeOf(forge.GitHub)}
 	if m, err := c.message(story()[3]); m != nil || err != nil {
 		t.Errorf("%v, %v", m, err)
 	}

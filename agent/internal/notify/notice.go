@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/converge/pkg/transport"
+	"example.com/converge/pkg/apicall"
 )
 
 // Event is what a notice tells of.
@@ -68,16 +68,6 @@ const (
 	maxName = 200
 )
 
-// clip makes a text that others chose fit to be shown, and cuts it to a number
-// of characters.
-func clip(text string, most int) string {
-	runes := []rune(transport.Printable(text))
-	if len(runes) > most {
-		return string(runes[:most-1]) + "…"
-	}
-	return string(runes)
-}
-
 // headline is the event in one sentence. quote makes the names of the job and of
 // people harmless where the text goes.
 func (n Notice) headline(quote func(string) string) string {
@@ -86,7 +76,7 @@ func (n Notice) headline(quote func(string) string) string {
 	case Waiting:
 		return fmt.Sprintf("The job %s waits for somebody to log in.", job)
 	case Connected:
-		return fmt.Sprintf("%s is in the job %s.", quote(clip(n.Who, maxName)), job)
+		return fmt.Sprintf("%s is in the job %s.", quote(apicall.Clip(n.Who, maxName)), job)
 	case Warning:
 		return fmt.Sprintf("The session in the job %s ends in %s.", job, span(n.Left))
 	}

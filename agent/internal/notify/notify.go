@@ -19,7 +19,7 @@ import (
 	"sync"
 	"time"
 
-	"example.com/converge/pkg/transport"
+	"example.com/converge/pkg/apicall"
 )
 
 const (
@@ -94,31 +94,13 @@ func New(cfg Config) (*Notifier, error) {
 		if t.forge != "" {
 			host = t.forge
 		}
-		client, err := newClient(t, cfg.CAFile)
+		client, err := apicall.NewClient(t.address.Scheme+"://"+t.address.Host, cfg.CAFile)
 		if err != nil {
 			return nil, err
 		}
 		n.targets, n.clients = append(n.targets, t), append(n.clients, client)
 	}
 	return n, nil
-}
-
-// newClient makes the client of a target. It follows no redirect: what it sends
-// is for the place that was named. The environment's proxies are used.
-func newClient(t *target, caFile string) (*http.Client, error) {
-	tr, err := transport.Options{}.Transport(t.address.Scheme + "://" + t.address.Host)
-	if err != nil {
-		return nil, err
-	}
-	if caFile != "" {
-		if tr.TLSClientConfig.RootCAs, err = transport.Roots(caFile); err != nil {
-			return nil, err
-		}
-	}
-	return &http.Client{
-		Transport: tr, Timeout: requestTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
 }
 
 // Session sends the notices of one session. Its methods may be called

@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"net/url"
-	"regexp"
 	"strings"
 
+	"example.com/converge/pkg/apicall"
 	"example.com/converge/pkg/files"
+	"example.com/converge/pkg/forge"
 )
 
 // Job is what runs, as far as the environment says.
@@ -79,7 +80,7 @@ func Detect(system string, getenv func(string) string) Job {
 	if j.Repository == "" {
 		j.Repository = repositoryPath(j.RepositoryURL)
 	}
-	j.Name = clip(strings.Join(strings.Fields(strings.Join(words, " ")), " "), maxName)
+	j.Name = apicall.Clip(strings.Join(strings.Fields(strings.Join(words, " ")), " "), maxName)
 	j.tidy()
 	return j
 }
@@ -122,25 +123,19 @@ func (j *Job) others(getenv func(string) string) (words []string) {
 	return nil
 }
 
-var (
-	repositoryForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){1,20}$`)
-	commitForm     = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	numberForm     = regexp.MustCompile(`^[1-9][0-9]{0,17}$`)
-)
-
 // tidy drops what is not of the form that it should have: it becomes part of
 // paths, and of what people read.
 func (j *Job) tidy() {
-	if !repositoryForm.MatchString(j.Repository) {
+	if !forge.IsPath(j.Repository) {
 		j.Repository = ""
 	}
-	if !commitForm.MatchString(j.Commit) {
+	if !forge.IsCommit(j.Commit) {
 		j.Commit = ""
 	}
-	if !numberForm.MatchString(j.Pull) {
+	if !forge.IsNumber(j.Pull) {
 		j.Pull = ""
 	}
-	if !numberForm.MatchString(j.Pipeline) {
+	if !forge.IsNumber(j.Pipeline) {
 		j.Pipeline = ""
 	}
 	u, err := url.Parse(j.URL)
@@ -173,7 +168,7 @@ func decodeHead(text []byte) string {
 			} `json:"head"`
 		} `json:"pull_request"`
 	}
-	if json.Unmarshal(text, &event) != nil || !commitForm.MatchString(event.PullRequest.Head.SHA) {
+	if json.Unmarshal(text, &event) != nil || !forge.IsCommit(event.PullRequest.Head.SHA) {
 		return ""
 	}
 	return event.PullRequest.Head.SHA

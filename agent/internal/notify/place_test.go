@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/converge/pkg/forge"
 )
 
 // TestDetect has the variables of each system as its documents show them.
@@ -80,15 +82,7 @@ func TestHeadMissing(t *testing.T) {
 
 func FuzzDecodeHead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if got := decodeHead(text); got != "" && !commitForm.MatchString(got) {
-			t.Errorf("%q", got)
-		}
-	})
-}
-
-func FuzzDecodeID(f *testing.F) {
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if got := decodeID(text); got != "" && !numberForm.MatchString(got) {
+		if got := decodeHead(text); got != "" && !forge.IsCommit(got) {
 			t.Errorf("%q", got)
 		}
 	})

@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"example.com/converge/pkg/forge"
 )
 
 // target is one place that notices go to.
@@ -62,13 +63,11 @@ func (c Config) parse(text string) (*target, error) {
 	if format == "" {
 		return nil, fmt.Errorf("cannot tell the format that %s wants: put it before the URL, as in mattermost+https://…; it is one of %s", u.Host, words)
 	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+	if u.Scheme != "https" && (u.Scheme != "http" || !forge.Loopback(u.Hostname())) {
 		return nil, fmt.Errorf("the URL with the host %s is not an https one: whoever sees a webhook's address can use it", u.Host)
 	}
-	kind, how, isForge := strings.Cut(format, "-")
-	if kind == "forgejo" {
-		kind = "gitea"
-	}
+	name, how, isForge := strings.Cut(format, "-")
+	kind, kindErr := forge.ParseKind(name)
 	switch {
 	case format == "template":
 		if c.Template == "" {
@@ -77,15 +76,15 @@ func (c Config) parse(text string) (*target, error) {
 		return c.webhook(format, u, func() (service, error) { return newTemplate(c.Template) })
 	case formats[format] != nil:
 		return c.webhook(format, u, func() (service, error) { return chat(formats[format]), nil })
-	case isForge && slices.Contains([]string{"github", "gitlab", "gitea"}, kind) && FromEnvironment(how):
+	case isForge && kindErr == nil && FromEnvironment(how):
 		if u.User != nil || u.RawQuery != "" {
 			return nil, errors.New("the page of a commit or pull request has no password and no query: leave them out")
 		}
-		place, err := parsePage(kind, u)
+		page, err := forge.ParsePage(kind, u)
 		if err != nil {
 			return nil, err
 		}
-		return c.forge(how, place)
+		return c.forge(how, place{Page: page})
 	}
 	return nil, fmt.Errorf("there is no format %.20q: it is one of %s", format, words)
 }
@@ -105,11 +104,6 @@ func formatOf(u *url.URL) string {
 	return ""
 }
 
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 func (c Config) webhook(format string, u *url.URL, makes func() (service, error)) (*target, error) {
 	if _, err := makes(); err != nil {
 		return nil, err
@@ -119,43 +113,44 @@ func (c Config) webhook(format string, u *url.URL, makes func() (service, error)
 
 // ownForge is the job's own.
 func (c Config) ownForge(how string) (*target, error) {
-	kind := c.Forge
-	switch kind {
-	case "github", "gitlab", "gitea":
-	case "":
-		return nil, fmt.Errorf("%w: the environment does not say on which forge the job's repository is; name the page of the commit, such as github-%s+%s", errMissing, how, githubPages)
-	default:
-		return nil, fmt.Errorf("%w: %s has neither statuses nor comments that the agent knows", errMissing, kind)
+	if c.Forge == "" {
+		return nil, fmt.Errorf("%w: the environment does not say on which forge the job's repository is; name the page of the commit, such as github-%s+%s", errMissing, how, forge.GitHubPages)
 	}
-	base, err := url.Parse(cmp.Or(c.ForgeURL, map[string]string{"github": "https://github.com", "gitlab": "https://gitlab.com"}[kind]))
-	if err != nil || base.Hostname() == "" || base.User != nil || base.RawQuery != "" || base.Fragment != "" ||
-		base.Scheme != "https" && (base.Scheme != "http" || !loopback(base.Hostname())) {
+	kind, err := forge.ParseKind(c.Forge)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s has neither statuses nor comments that the agent knows", errMissing, c.Forge)
+	}
+	base, err := forge.ParseBase(cmp.Or(c.ForgeURL, map[forge.Kind]string{forge.GitHub: "https://github.com", forge.GitLab: "https://gitlab.com"}[kind]))
+	if err != nil {
 		return nil, fmt.Errorf("%w: the address of the job's forge is no plain https URL; name the page of the commit instead, such as github-status+https://…", errMissing)
 	}
 	if c.Job.Repository == "" {
 		return nil, fmt.Errorf("%w: the environment does not name the job's repository; name the page of the commit instead, such as github-status+https://…", errMissing)
 	}
-	return c.forge(how, forge{
-		kind: kind, base: base, repository: c.Job.Repository,
-		commit: c.Job.Commit, pull: c.Job.Pull, pipeline: c.Job.Pipeline,
+	return c.forge(how, place{
+		Page: forge.Page{
+			Repository: forge.Repository{Kind: kind, Base: base, Path: c.Job.Repository},
+			Commit:     c.Job.Commit, Pull: c.Job.Pull,
+		},
+		pipeline: c.Job.Pipeline,
 	})
 }
 
-func (c Config) forge(how string, place forge) (*target, error) {
+func (c Config) forge(how string, at place) (*target, error) {
 	if c.Token == "" {
 		return nil, fmt.Errorf("%w: a status or comment wants a token that may write it; give --notify-token @FILE or CONVERGE_AGENT_NOTIFY_TOKEN", errMissing)
 	}
-	if _, err := place.service(how); err != nil {
+	if _, err := at.service(how); err != nil {
 		return nil, err
 	}
-	api, err := url.Parse(place.api())
+	api, err := url.Parse(at.API())
 	if err != nil {
 		return nil, errAddress
 	}
 	return &target{
-		name: place.kind + " " + how + " at " + place.base.Host, address: api,
-		header: place.header(c.Token), forge: place.base.Host,
-		make:    func() (service, error) { return place.service(how) },
+		name: string(at.Kind) + " " + how + " at " + at.Base.Host, address: api,
+		header: forge.Header(at.Kind, c.Token), forge: at.Base.Host,
+		make:    func() (service, error) { return at.service(how) },
 		secrets: secretsOf(nil, c.Token),
 	}, nil
 }

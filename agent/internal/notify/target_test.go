@@ -102,27 +102,6 @@ func TestNewRefuses(t *testing.T) {
 	s.Close(t.Context())
 }
 
-func TestPages(t *testing.T) {
-	for address, want := range map[string]struct{ kind, api, repo string }{
-		"https://github.com/acme/app/commit/" + sha:                 {"github", "https://api.github.com", "/repos/acme/app"},
-		"https://acme.ghe.com/acme/app/pull/7/":                     {"github", "https://api.acme.ghe.com", "/repos/acme/app"},
-		"https://ghe.example/acme/app/pull/7":                       {"github", "https://ghe.example/api/v3", "/repos/acme/app"},
-		"https://gitlab.example/a/b/c/-/merge_requests/7":           {"gitlab", "https://gitlab.example/api/v4", "/projects/a%2Fb%2Fc"},
-		"https://git.example/forge/acme/app/pulls/7":                {"gitea", "https://git.example/forge/api/v1", "/repos/acme/app"},
-		"https://git.example/acme/app/commit/" + sha + sha[:24]:     {"gitea", "https://git.example/api/v1", "/repos/acme/app"},
-		"https://git.example:8443/acme/commit/commit/commit/" + sha: {"gitea", "https://git.example:8443/acme/api/v1", "/repos/commit/commit"},
-	} {
-		u, err := url.Parse(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := parsePage(want.kind, u)
-		if err != nil || f.api() != want.api || f.repo() != want.repo {
-			t.Errorf("%s: %v: %s, %s, want %v", address, err, f.api(), f.repo(), want)
-		}
-	}
-}
-
 // TestSecrets: none of what a webhook's address has in it is repeated, as it is
 // written or decoded.
 func TestSecrets(t *testing.T) {

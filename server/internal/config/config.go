@@ -6,14 +6,13 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"example.com/converge/pkg/cmdline"
 	"example.com/converge/pkg/files"
+	"example.com/converge/pkg/yamldoc"
 )
 
 // Limits of a file.
@@ -66,7 +65,7 @@ func (f *File) Load(path string, keys []Key) ([]cmdline.Setting, error) {
 // for those that may be repeated. A key that is unknown is refused, with the name
 // that it may have been meant to be. The errors name the line.
 func Parse(text []byte, path string, keys []Key) ([]cmdline.Setting, error) {
-	root, err := document(text)
+	root, err := yamldoc.Parse(text)
 	if err != nil || root == nil {
 		return nil, err
 	}
@@ -115,29 +114,6 @@ func Parse(text []byte, path string, keys []Key) ([]cmdline.Setting, error) {
 	return settings, nil
 }
 
-// document parses text into one document; nil is an empty one.
-func document(text []byte) (*yaml.Node, error) {
-	var doc, second yaml.Node
-	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
-	err := decoder.Decode(&doc)
-	if errors.Is(err, io.EOF) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("it is no YAML: %w", err)
-	}
-	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is a second document, or something that is none: put it all into one")
-	}
-	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
-		return nil, errors.New("it is no YAML with lines of OPTION: VALUE")
-	}
-	if root := doc.Content[0]; root.Kind != yaml.ScalarNode || root.Tag != "!!null" {
-		return root, nil
-	}
-	return nil, nil // comments alone
-}
-
 // find returns the key that a line begins with.
 func find(name *yaml.Node, keys []Key) (Key, error) {
 	if name.Kind != yaml.ScalarNode {
@@ -159,39 +135,11 @@ func find(name *yaml.Node, keys []Key) (Key, error) {
 
 // nearest returns the name that was probably meant, or "".
 func nearest(written string, keys []Key) string {
-	plain := strings.ToLower(strings.ReplaceAll(strings.TrimLeft(written, "-"), "_", "-"))
-	best, least := "", max(2, len(plain)/3)+1
+	var names []string
 	for _, k := range keys {
-		if k.Not != "" {
-			continue
-		}
-		if d := distance(plain, k.Name, least); d < least {
-			best, least = k.Name, d
+		if k.Not == "" {
+			names = append(names, k.Name)
 		}
 	}
-	return best
-}
-
-// distance is how many characters must be put in, taken out or replaced to make
-// b of a (Levenshtein), or most where it is no less than that.
-func distance(a, b string, most int) int {
-	if len(a) > len(b)+most || len(b) > len(a)+most {
-		return most
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return min(row[len(b)], most)
+	return yamldoc.Nearest(written, names)
 }

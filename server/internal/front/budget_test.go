@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"example.com/converge/server/internal/certtest"
+	"example.com/converge/pkg/certtest"
 )
 
 func TestBudget(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // The programs and platforms that can be downloaded. The first platform is the
 // one that a requester gets who does not choose.
 var (
-	tools   = []string{"agent", "wsproxy", "tcptows"}
+	tools   = []string{"agent", "wsproxy", "tcptows", "guest"}
 	systems = []string{"linux", "darwin", "windows"}
 	archs   = []string{"amd64", "arm64", "armv7"}
 )

@@ -107,6 +107,9 @@ func newHome(origin Origin, id string, offers []offer) home {
 		return !slices.ContainsFunc(offers, func(o offer) bool { return o.arch == a })
 	})
 	for _, tool := range tools {
+		if tool == "guest" { // which agents fetch, and no line
+			continue
+		}
 		if _, ok := there[target{tool, systems[0], archs[0]}]; !ok {
 			page.Absent = append(page.Absent, tool)
 		}
@@ -174,6 +177,7 @@ func blocks(origin Origin, id string, offered bool) []block {
 			"go install " + module + "/agent@latest",
 			"go install " + module + "/wsproxy@latest",
 			"go install " + module + "/tcptows@latest",
+			"go install " + module + "/guest@latest",
 		}},
 	}
 }

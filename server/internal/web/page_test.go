@@ -182,7 +182,7 @@ func TestHomeLinks(t *testing.T) {
 				if strings.HasPrefix(link, "docs/agent-") || strings.HasPrefix(link, "docs/wsproxy-") {
 					downloads++
 				}
-				if link == "docs/tcptows" { // offered by the form, absent here
+				if link == "docs/tcptows" || link == "docs/guest" { // offered by the form, absent here
 					continue
 				}
 				if res := request(h, "GET", "/"+link); res.StatusCode != 200 {

@@ -38,8 +38,8 @@ const (
 // and offers no downloads.
 type Config struct {
 	// Downloads is a folder with files named TOOL-OS-ARCH, with .exe behind
-	// it for windows, such as agent-linux-amd64: TOOL is agent, wsproxy or
-	// tcptows, OS linux, darwin or windows, ARCH amd64 or arm64, or armv7 for
+	// it for windows, such as agent-linux-amd64: TOOL is agent, wsproxy, tcptows
+	// or guest, OS linux, darwin or windows, ARCH amd64 or arm64, or armv7 for
 	// linux. Other files in it are never served. Empty means that no downloads
 	// are offered.
 	Downloads string

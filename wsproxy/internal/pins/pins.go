@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"example.com/converge/pkg/filelock"
 	"example.com/converge/pkg/rendezvous"
 )
 
@@ -156,11 +157,11 @@ func (s Store) change(f func([]Entry) ([]Entry, error)) (err error) {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return err
 	}
-	unlock, err := lock(s.path + ".lock")
+	held, err := filelock.Lock(s.path + ".lock")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer held.Close()
 	entries, err := s.List()
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/converge/server/internal/certtest"
+	"example.com/converge/pkg/certtest"
 )
 
 // files is a folder with a pair.

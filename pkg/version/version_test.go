@@ -1,11 +1,11 @@
-package cmdline
+package version
 
 import (
 	"runtime/debug"
 	"testing"
 )
 
-func TestVersionOf(t *testing.T) {
+func TestOf(t *testing.T) {
 	const revision = "0123456789abcdef0123456789abcdef01234567"
 	for _, test := range []struct {
 		name, version, revision, modified, want string
@@ -21,11 +21,11 @@ func TestVersionOf(t *testing.T) {
 		if test.revision != "" {
 			info.Settings = []debug.BuildSetting{{Key: "vcs.revision", Value: test.revision}, {Key: "vcs.modified", Value: test.modified}}
 		}
-		if got := versionOf(info); got != test.want {
+		if got := of(info); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
 	}
-	if Version() == "" {
+	if String() == "" {
 		t.Error("this binary has no version at all")
 	}
 }

@@ -1,4 +1,4 @@
-// Package certtest makes TLS certificates for the server's tests. It must not
+// Package certtest makes TLS certificates for tests. It must not
 // be part of a program.
 package certtest
 
