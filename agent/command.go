@@ -33,7 +33,7 @@ func program() cmdline.Program {
 		&cli.StringFlag{Name: "id-conflict", Value: "new", Usage: "`RULE` for an id that is taken: new takes another one, fail ends the agent"},
 		&cli.StringFlag{Name: "user", Value: "abc", Usage: "log-in `NAME`"},
 		&cli.StringFlag{Name: "host-key", Usage: "private key `FILE` of the SSH server; a fresh key by default"},
-		&cli.StringFlag{Name: "shell", Usage: "`PROGRAM` to run as a shell; $SHELL by default"},
+		&cli.StringFlag{Name: "shell", Usage: "`PROGRAM` to run as a shell; $SHELL by default, and in a container bash or sh"},
 		&cli.StringSliceFlag{Name: "accept-env", Usage: "`NAME` or pattern of environment variables that a client may set"},
 		&cli.BoolFlag{Name: "no-forwarding", Usage: "refuse all forwarding: TCP, Unix sockets and key agents"},
 		&cli.BoolFlag{Name: "no-local-forwarding", Usage: "refuse TCP connections that go out from here (ssh -L, -D, -W)"},
@@ -62,6 +62,7 @@ func program() cmdline.Program {
 		&cli.StringSliceFlag{Name: "ssh-option", Usage: "further ssh `OPTION` for the printed lines, such as -oIdentitiesOnly=yes"},
 	}
 	flags = append(flags, accessFlags()...)
+	flags = append(flags, containerFlags()...)
 	flags = append(flags, wrapFlags()...)
 	flags = append(flags, notifyFlags()...)
 	flags = append(flags, cmdline.ConnectFlags("agent")...)
@@ -175,6 +176,11 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 	if err != nil {
 		return err
 	}
+	boxes, err := openContainers(ctx, in, server, options, log)
+	if err != nil {
+		return err
+	}
+	defer boxes.close()
 	dir, err := os.Getwd()
 	if err != nil {
 		return fmt.Errorf("cannot tell the working folder: %w", err)
@@ -207,6 +213,9 @@ func run(ctx context.Context, in *cmdline.Invocation) error {
 		Expiry: timing, TimeoutExitCode: exitCode, NoWall: in.Bool("no-wall"),
 		AgentDir: in.String("agentdir"), Out: in.Stdout, Print: printed, Object: in.Stdout,
 		Notify: notices, Logger: log,
+	}
+	if boxes != nil {
+		cfg.SSH.Backend = boxes.Backend
 	}
 	if printed == announce.JSON { // standard output is for the program that reads it
 		cfg.Out = in.Stderr

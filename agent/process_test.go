@@ -203,7 +203,7 @@ func TestAnnouncement(t *testing.T) {
 				`With stock ssh .*:\n\n` +
 				`  ssh -oIdentitiesOnly=yes -oServerAliveInterval=10 -oServerAliveCountMax=36 -oProxyCommand="/opt/wsproxy '` + url + `'" -oKnownHostsCommand="/bin/echo %H ssh-ed25519 .* abc@localhost\n\n` +
 				`For files write sftp .*\n\n  host key: SHA256:\S{43} \(ed25519\)\n\n` +
-				`converge: waiting for somebody to log in, for 10 min more \(until \d\d:\d\d:\d\d .*\)\n$`)
+				`converge: waiting for somebody to log in, for 10 min more \(until (\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d .*\)\n$`)
 			p.signal(sig)
 			p.exits(0)
 			if !strings.HasSuffix(p.stdout.String(), signalled) {

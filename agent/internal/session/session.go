@@ -276,7 +276,28 @@ func (r *run) greeting(me sshd.UserInfo) string {
 			others = append(others, describe(u))
 		}
 	}
-	return announce.Greeting(r.whileActive(), others, announce.HoldCommand) + announce.Commands(r.word)
+	commands := announce.Commands(r.word)
+	if r.place() != "" {
+		commands = "" // the agent is elsewhere
+	}
+	return announce.Greeting(r.whileActive(), others, r.holdCommand()) + commands
+}
+
+// place is where users are, "" if that is the agent's machine.
+func (r *run) place() string {
+	if r.cfg.SSH.Backend == nil {
+		return ""
+	}
+	return r.cfg.SSH.Backend.Name()
+}
+
+// holdCommand is what users are told to hold the session with: .hold is in the
+// agent's folder, wherever they are.
+func (r *run) holdCommand() string {
+	if place := r.place(); place != "" {
+		return announce.HoldOutside(r.dir, place)
+	}
+	return announce.HoldCommand
 }
 
 // whileActive is how the session stands while a shell is open. The events of that
@@ -309,7 +330,7 @@ func (r *run) effect(e expiry.Effect) {
 			}
 			return
 		}
-		hold := announce.HoldCommand
+		hold := r.holdCommand()
 		if st.Reason == expiry.MaxDuration {
 			hold = "" // in vain
 		}

@@ -101,7 +101,7 @@ func TestWarning(t *testing.T) {
 			s := a.shell(client)
 			s.typeIn("echo ty''ped\n")
 			s.shows(`typed`)
-			const warning = `This session ends in 1 h, at \d\d:\d\d:\d\d \S+\. To extend it: touch "\$agentdir/\.hold"`
+			const warning = `This session ends in 1 h, at (\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d \S+\. To extend it: touch "\$agentdir/\.hold"`
 			if test.noWall {
 				a.said(`\nconverge: ` + warning + `\n`)
 				// What comes later has been through the machine's hands.

@@ -1,9 +1,12 @@
 package sshd
 
 import (
+	"cmp"
+	"context"
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +14,7 @@ import (
 	gssh "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
 
+	"example.com/converge/agent/internal/backend"
 	"example.com/converge/agent/internal/keys"
 	"example.com/converge/pkg/transport"
 )
@@ -29,6 +33,8 @@ type conn struct {
 	// info and grant are written during the handshake, before loggedIn is set.
 	info  UserInfo
 	grant keys.Grant
+	// place is where the user's programs run, from the login on.
+	place backend.Place
 	// received counts reads that brought bytes.
 	received atomic.Uint64
 	// lost is set when reading has failed, or come to the end of a connection
@@ -37,8 +43,11 @@ type conn struct {
 	// active is when Activity was last told, in ns after birth; 0 is never.
 	active atomic.Int64
 	birth  time.Time
-	// gone is closed when the connection is over.
-	gone chan struct{}
+	// gone is closed when the connection is over. alive ends as soon as it is
+	// closed, and bounds what waits for the place.
+	gone  chan struct{}
+	alive context.Context
+	die   context.CancelFunc
 
 	mu       sync.Mutex
 	loggedIn bool
@@ -88,6 +97,9 @@ func (s *Server) HandleConn(nc net.Conn) {
 	}
 	c.Close()
 	s.forget(c)
+	if c.place != nil {
+		c.place.End()
+	}
 }
 
 // admit takes a connection in, or returns nil.
@@ -100,6 +112,7 @@ func (s *Server) admit(nc net.Conn) *conn {
 		closed:    make(chan struct{}),
 		sessions:  make(map[*session]struct{}),
 	}
+	c.alive, c.die = context.WithCancel(context.Background())
 	c.joiner = &joiner{Conn: nc}
 	c.front = &front{Conn: c.joiner, start: c.wg.Go}
 	c.Conn = c.front
@@ -140,8 +153,16 @@ func (s *Server) login(c *conn, ctx gssh.Context, user string) {
 	c.loggedIn = true
 	c.mu.Unlock()
 	s.mu.Unlock()
-	s.log.Info("a user logged in", "id", c.info.ID, "session", c.info.Session, "user", user, "remote", c.info.Remote,
-		"key", c.info.KeyFingerprint, "of", c.grant.Owner)
+	attrs := []any{"id", c.info.ID, "session", c.info.Session, "user", user, "remote", c.info.Remote,
+		"key", c.info.KeyFingerprint, "of", c.grant.Owner}
+	if name := s.backend.Name(); name != "" {
+		attrs = append(attrs, "place", name)
+	}
+	s.log.Info("a user logged in", attrs...)
+	c.place = s.backend.Begin(backend.Peer{
+		ID: cmp.Or(c.info.Session, strconv.FormatUint(c.info.ID, 10)), User: user, Remote: c.info.Remote,
+		ReadOnlyFiles: s.cfg.ReadOnlySFTP,
+	}, backend.Owner{Hurry: s.hurry, Kill: s.kill, Go: s.wg.Go})
 	s.events.Login(c.info)
 	if k, ok := c.transport.(interface{ Keep() }); ok {
 		k.Keep()
@@ -228,6 +249,7 @@ func (c *conn) SetDeadline(time.Time) error { return nil }
 func (c *conn) Close() error {
 	c.closeOnce.Do(func() {
 		close(c.closed)
+		c.die()
 		c.closeErr = c.Conn.Close()
 	})
 	return c.closeErr

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"example.com/converge/agent/internal/backend"
 )
 
 const (
@@ -62,16 +64,13 @@ func (s *session) forced() string {
 
 // addForced tells a forced command, in its environment, what the client asked
 // for. Nobody else can: not the client, nor a server that this one runs under.
-func (s *session) addForced(env []string) []string {
-	if s.forced() == "" {
-		return env
-	}
-	env = slices.DeleteFunc(env, func(entry string) bool {
+func (s *session) addForced(p *backend.Program) {
+	p.Unset = []string{originalCommand}
+	p.Env = slices.DeleteFunc(p.Env, func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
 		return name == originalCommand
 	})
-	if s.original == "" {
-		return env
+	if s.original != "" {
+		p.Env = append(p.Env, originalCommand+"="+s.original)
 	}
-	return append(env, originalCommand+"="+s.original)
 }

@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 
 	gssh "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/backend"
 )
 
 // Forwarding is a set of kinds of forwarding.
@@ -62,17 +65,6 @@ type forwards struct {
 	listeners map[string]*listener
 }
 
-// duplex is a connection that can end in one direction.
-type duplex interface {
-	net.Conn
-	CloseWrite() error
-}
-
-var (
-	_ duplex = (*net.TCPConn)(nil)
-	_ duplex = (*net.UnixConn)(nil)
-)
-
 // forwardsKind reports whether a kind of forwarding is on, here and for this
 // user.
 func (c *conn) forwardsKind(k Forwarding) bool {
@@ -111,7 +103,7 @@ func (c *conn) leaveForward() {
 
 // forwardOut makes the handler of channels that a client opens to a target:
 // find reads where to from the channel's data and connects.
-func forwardOut(kind Forwarding, find func(c *conn, ctx gssh.Context, data []byte) (duplex, error)) gssh.ChannelHandler {
+func forwardOut(kind Forwarding, find func(c *conn, ctx context.Context, data []byte) (backend.Conn, error)) gssh.ChannelHandler {
 	return func(_ *gssh.Server, _ *ssh.ServerConn, channel ssh.NewChannel, ctx gssh.Context) {
 		c := ctx.Value(connKey).(*conn)
 		// Errors of Reject mean that the connection is gone.
@@ -129,7 +121,9 @@ func forwardOut(kind Forwarding, find func(c *conn, ctx gssh.Context, data []byt
 		case entryOpen:
 		}
 		defer c.leaveForward()
-		target, err := find(c, ctx, channel.ExtraData())
+		dialing, cancel := context.WithTimeout(ctx, c.server.dialTimeout)
+		target, err := find(c, dialing, channel.ExtraData())
+		cancel()
 		if err != nil {
 			_ = channel.Reject(ssh.ConnectionFailed, sayError(err))
 			return
@@ -148,7 +142,7 @@ func forwardOut(kind Forwarding, find func(c *conn, ctx gssh.Context, data []byt
 // join copies both ways until both have ended, each by itself: what one side
 // has sent arrives although the other says no more (RFC 4254 §5.3). It closes
 // both.
-func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, target duplex) {
+func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, target backend.Conn) {
 	over := make(chan struct{})
 	var watch, ways sync.WaitGroup
 	watch.Go(func() {
@@ -156,7 +150,7 @@ func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, target duplex)
 		ssh.DiscardRequests(requests)
 		// The client takes no more, but what it has sent is still delivered
 		// as long as the connection is there.
-		_ = target.SetReadDeadline(time.Unix(1, 0))
+		target.StopReading()
 		select {
 		case <-over:
 		case <-c.gone:
@@ -191,7 +185,7 @@ func (c *conn) join(ch ssh.Channel, requests <-chan *ssh.Request, target duplex)
 
 // listener is a place where a connection's client has us listen.
 type listener struct {
-	nets []net.Listener
+	nets []backend.Listener
 	// remove, which may be nil, takes away what is left when all are closed.
 	remove func()
 	// closed is closed first.
@@ -224,7 +218,7 @@ var errListening = errors.New("the connection is ending, or listens at too many 
 //
 // It accepts nothing before answer, which may be nil, has returned: a client
 // that asked for any port learns it before the first connection comes.
-func (c *conn) listen(open func() (*listener, string, error), answer func(), serve func(duplex)) (*listener, error) {
+func (c *conn) listen(open func() (*listener, string, error), answer func(), serve func(backend.Conn)) (*listener, error) {
 	c.mu.Lock()
 	if c.ended || c.stopping || len(c.forwards.listeners) >= maxListeners {
 		c.mu.Unlock()
@@ -266,7 +260,7 @@ func (c *conn) listen(open func() (*listener, string, error), answer func(), ser
 }
 
 // accept takes connections until the listener is closed.
-func (c *conn) accept(l *listener, n net.Listener, serve func(duplex)) {
+func (c *conn) accept(l *listener, n backend.Listener, serve func(backend.Conn)) {
 	for {
 		nc, err := n.Accept()
 		select {
@@ -278,6 +272,10 @@ func (c *conn) accept(l *listener, n net.Listener, serve func(duplex)) {
 		default:
 		}
 		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				c.server.log.Info("a forward is no longer listened for", "id", c.info.ID)
+				return
+			}
 			// No more descriptors, or the peer has left already.
 			c.server.log.Warn("a forward cannot take a connection", "id", c.info.ID, "err", err)
 			pause := time.NewTimer(acceptPause)
@@ -289,21 +287,20 @@ func (c *conn) accept(l *listener, n net.Listener, serve func(duplex)) {
 			}
 			continue
 		}
-		end, ok := nc.(duplex)
-		if !ok || c.enterForward() != entryOpen {
+		if c.enterForward() != entryOpen {
 			nc.Close()
 			continue
 		}
 		go func() {
 			defer c.leaveForward()
-			serve(end)
+			serve(nc)
 		}()
 	}
 }
 
 // forwardIn opens a channel to the client for a connection that was accepted
 // here, and joins them.
-func (c *conn) forwardIn(peer ssh.Conn, kind string, data []byte, nc duplex, tell bool) {
+func (c *conn) forwardIn(peer ssh.Conn, kind string, data []byte, nc backend.Conn, tell bool) {
 	ch, requests, err := c.openChannel(peer, kind, data)
 	if err != nil {
 		c.server.log.Debug("a forward was refused by the client", "id", c.info.ID, "kind", kind, "err", err)

@@ -213,7 +213,7 @@ func TestOpenSSHAgentForwarding(t *testing.T) {
 	key := b.write("agent-key", pem.EncodeToMemory(block))
 	socket := filepath.Join(b.home, "a")
 	b.background(exec.Command("ssh-agent", "-D", "-a", socket))
-	eventually(t, "an ssh-agent", func() bool { _, err := os.Stat(socket); return err == nil })
+	reach(t, "unix", socket, func(nc net.Conn) { nc.Close() })
 	add := exec.Command("ssh-add", "-q", key)
 	add.Env = []string{"SSH_AUTH_SOCK=" + socket}
 	if out, err := add.CombinedOutput(); err != nil {

@@ -1,44 +1,24 @@
 package sshd
 
 import (
+	"context"
 	"errors"
-	"net"
-	"os"
-	"path/filepath"
 	"sync"
 
 	gssh "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
-)
 
-// socketPath makes a path absolute. A relative one starts where commands and
-// SFTP do; in no case is it a name in Linux's abstract namespace.
-func (s *Server) socketPath(path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	if s.cfg.Dir != "" {
-		return filepath.Join(s.cfg.Dir, path)
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		return abs
-	}
-	return filepath.Join(string(filepath.Separator), path)
-}
+	"example.com/converge/agent/internal/backend"
+)
 
 // dialSocket connects to the target of a direct-streamlocal@openssh.com
 // channel.
-func dialSocket(c *conn, ctx gssh.Context, data []byte) (duplex, error) {
+func dialSocket(c *conn, ctx context.Context, data []byte) (backend.Conn, error) {
 	path, err := parseDirectSocket(data)
 	if err != nil {
 		return nil, err
 	}
-	dialer := net.Dialer{Timeout: c.server.dialTimeout}
-	nc, err := dialer.DialContext(ctx, "unix", c.server.socketPath(path))
-	if err != nil {
-		return nil, err
-	}
-	return nc.(*net.UnixConn), nil
+	return c.place.Dial(ctx, "unix", path)
 }
 
 // startSocket serves streamlocal-forward@openssh.com.
@@ -50,10 +30,10 @@ func startSocket(ctx gssh.Context, _ *gssh.Server, req *ssh.Request) (bool, []by
 		return refuseRequest(ctx, nil, req)
 	}
 	open := func() (*listener, string, error) {
-		l, err := listenSocket(c.server.socketPath(path))
-		return &listener{nets: []net.Listener{l}}, socketName(path), err
+		nets, err := c.place.Listen(c.alive, "unix", path)
+		return &listener{nets: nets}, socketName(path), err
 	}
-	serve := func(nc duplex) {
+	serve := func(nc backend.Conn) {
 		c.forwardIn(peer, "forwarded-streamlocal@openssh.com", forwardedSocket(path), nc, true)
 	}
 	return c.startListening(ctx, req, open, func() { answerNow(req, nil) }, serve)
@@ -90,22 +70,12 @@ func (c *conn) shareAgent(peer ssh.Conn) (path string, err error) {
 		return c.agent.path, nil
 	}
 	open := func() (*listener, string, error) {
-		dir, err := privateDir()
-		if err != nil {
-			return nil, "", err
-		}
-		path = filepath.Join(dir, "agent")
-		l, err := listenSocket(path)
-		if err != nil {
-			_ = os.RemoveAll(dir)
-			return nil, "", err
-		}
-		return &listener{
-			nets:   []net.Listener{l},
-			remove: func() { _ = os.RemoveAll(dir) },
-		}, agentName, nil
+		var l backend.Listener
+		var err error
+		l, path, err = c.place.ListenAgent(c.alive)
+		return &listener{nets: []backend.Listener{l}}, agentName, err
 	}
-	serve := func(nc duplex) { c.forwardIn(peer, "auth-agent@openssh.com", nil, nc, false) }
+	serve := func(nc backend.Conn) { c.forwardIn(peer, "auth-agent@openssh.com", nil, nc, false) }
 	if _, err := c.listen(open, nil, serve); err != nil {
 		return "", err
 	}
@@ -113,31 +83,16 @@ func (c *conn) shareAgent(peer ssh.Conn) (path string, err error) {
 	return path, nil
 }
 
-// privateDir makes a folder that is nobody else's, with a path that is short
-// enough for a socket in it.
-func privateDir() (string, error) {
-	// 104 bytes, with their end, are the least of our platforms.
-	const most = 103 - len("/converge-0123456789/agent")
-	var errs []error
-	for _, parent := range []string{os.TempDir(), "/tmp"} {
-		if !filepath.IsAbs(parent) || len(parent) > most {
-			continue
-		}
-		dir, err := os.MkdirTemp(parent, "converge-") // 0700
-		if err == nil {
-			return dir, nil
-		}
-		errs = append(errs, err)
-	}
-	return "", errors.Join(append(errs, errors.New("no folder for a socket: set TMPDIR to a short path"))...)
-}
-
 // requestAgent answers auth-agent-req@openssh.com.
 func (s *session) requestAgent(payload []byte) bool {
-	if len(payload) != 0 || !hasAgents || !s.conn.forwardsKind(AgentForwarding) || s.started() {
+	if len(payload) != 0 || !s.conn.forwardsKind(AgentForwarding) || s.started() {
 		return false
 	}
 	path, err := s.conn.shareAgent(s.peer)
+	if errors.Is(err, backend.ErrUnsupported) {
+		s.server.log.Debug("there is no place for a key agent", "id", s.conn.info.ID, "err", err)
+		return false
+	}
 	if err != nil {
 		s.server.log.Warn("a key agent cannot be shared", "id", s.conn.info.ID, "err", err)
 		return false

@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -8,21 +9,18 @@ import (
 
 	gssh "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/backend"
 )
 
 // dialTCP connects to the target of a direct-tcpip channel. It is the user
-// who connects: whatever a process of the job could reach is allowed.
-func dialTCP(c *conn, ctx gssh.Context, data []byte) (duplex, error) {
+// who connects: whatever a process of the place could reach is allowed.
+func dialTCP(c *conn, ctx context.Context, data []byte) (backend.Conn, error) {
 	to, err := parseDirectTCP(data)
 	if err != nil {
 		return nil, err
 	}
-	dialer := net.Dialer{Timeout: c.server.dialTimeout}
-	nc, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(to.host, strconv.Itoa(int(to.port))))
-	if err != nil {
-		return nil, err
-	}
-	return nc.(*net.TCPConn), nil
+	return c.place.Dial(ctx, "tcp", net.JoinHostPort(to.host, strconv.Itoa(int(to.port))))
 }
 
 // startForward serves tcpip-forward.
@@ -35,9 +33,12 @@ func startForward(ctx gssh.Context, _ *gssh.Server, req *ssh.Request) (bool, []b
 	}
 	asked := bound.port
 	open := func() (*listener, string, error) {
-		nets, port, err := listenTCP(bound.host, bound.port)
-		bound.port = port
-		return &listener{nets: nets}, boundName(bound), err
+		nets, err := c.place.Listen(c.alive, "tcp", net.JoinHostPort(bound.host, strconv.Itoa(int(bound.port))))
+		if err != nil {
+			return nil, "", err
+		}
+		bound.port = backend.Port(nets[0])
+		return &listener{nets: nets}, boundName(bound), nil
 	}
 	answer := func() {
 		var payload []byte
@@ -47,10 +48,10 @@ func startForward(ctx gssh.Context, _ *gssh.Server, req *ssh.Request) (bool, []b
 		}
 		answerNow(req, payload)
 	}
-	serve := func(nc duplex) {
+	serve := func(nc backend.Conn) {
 		var from address
-		if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-			from = address{a.IP.String(), uint16(a.Port)}
+		if a, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+			from = address{a.Addr().Unmap().String(), a.Port()}
 		}
 		c.forwardIn(peer, "forwarded-tcpip", forwardedTCP(bound, from), nc, true)
 	}
@@ -73,7 +74,7 @@ func boundName(bound address) string { return fmt.Sprintf("tcp %d %s", bound.por
 // startListening listens, tells of it as of a forward, and answers the request
 // unless it has been answered already.
 func (c *conn) startListening(ctx gssh.Context, req *ssh.Request, open func() (*listener, string, error),
-	answer func(), serve func(duplex)) (bool, []byte) {
+	answer func(), serve func(backend.Conn)) (bool, []byte) {
 	id, events := c.info.ID, c.server.events
 	_, err := c.listen(func() (*listener, string, error) {
 		l, name, err := open()
@@ -102,37 +103,4 @@ func (c *conn) startListening(ctx gssh.Context, req *ssh.Request, open func() (*
 func answerNow(req *ssh.Request, payload []byte) {
 	_ = req.Reply(true, payload)
 	req.WantReply = false
-}
-
-// listenTCP listens on loopback, as OpenSSH's server does by default
-// (GatewayPorts no in sshd_config(5)): at the loopback address that the client
-// named, or else at those of both families. It returns the port that it got.
-func listenTCP(host string, port uint16) ([]net.Listener, uint16, error) {
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
-		l, got, err := listenAt(ip, port)
-		return []net.Listener{l}, got, err
-	}
-	four, got, err := listenAt(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
-	if err != nil {
-		if probe, _, perr := listenAt(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0); perr == nil {
-			// The port is taken, and half of it would only confuse.
-			probe.Close()
-			return nil, 0, err
-		}
-		six, got, err := listenAt(netip.IPv6Loopback(), port)
-		return []net.Listener{six}, got, err
-	}
-	nets := []net.Listener{four}
-	if six, _, err := listenAt(netip.IPv6Loopback(), got); err == nil {
-		nets = append(nets, six)
-	}
-	return nets, got, nil
-}
-
-func listenAt(ip netip.Addr, port uint16) (*net.TCPListener, uint16, error) {
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, port)))
-	if err != nil {
-		return nil, 0, err
-	}
-	return l, uint16(l.Addr().(*net.TCPAddr).Port), nil
 }

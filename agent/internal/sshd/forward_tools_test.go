@@ -23,6 +23,12 @@ type target struct {
 	wg sync.WaitGroup
 }
 
+// duplex is a connection that can end in one direction.
+type duplex interface {
+	net.Conn
+	CloseWrite() error
+}
+
 // newTarget listens until the end of the test, which waits for all that serve
 // has begun.
 func newTarget(t testing.TB, network, addr string, serve func(duplex)) *target {

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,14 @@ import (
 	"example.com/converge/agent/internal/keys"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if guestBuilt != "" {
+			_ = os.RemoveAll(guestBuilt)
+		}
+		os.Exit(code)
+	}))
+}
 
 const (
 	testUser     = "abc"
@@ -306,4 +314,16 @@ func (w *watched) String() string {
 func (w *watched) wait(t testing.TB, text string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("output with %q", text), func() bool { return strings.Contains(w.String(), text) })
+}
+
+// processes returns the numbers of all processes.
+func processes() []int {
+	entries, _ := os.ReadDir("/proc")
+	var list []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			list = append(list, pid)
+		}
+	}
+	return list
 }

@@ -22,6 +22,8 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/sftpd"
 )
 
 // writes records what arrives, write by write.
@@ -276,12 +278,18 @@ func BenchmarkStreams(b *testing.B) {
 	file := bench.put("big", make([]byte, size), 0o600)
 	plain := func(nc net.Conn) net.Conn { return nc }
 	joined := func(nc net.Conn) net.Conn { return &joiner{Conn: nc} }
-	bare := func(ch ssh.Channel) io.ReadWriteCloser { return ch }
-	filtered := func(ch ssh.Channel) io.ReadWriteCloser { return newSFTPFilter(ch, bench.dir, false) }
+	bare := func(ch ssh.Channel) error {
+		server, err := sftp.NewServer(ch, sftp.WithAllocator(), sftp.WithMaxTxPacket(255<<10))
+		if err != nil {
+			return err
+		}
+		return server.Serve()
+	}
+	filtered := func(ch ssh.Channel) error { return sftpd.Serve(ch, sftpd.Options{Dir: bench.dir}) }
 	type variant struct {
 		name string
 		wrap func(net.Conn) net.Conn
-		sftp func(ssh.Channel) io.ReadWriteCloser
+		sftp func(ssh.Channel) error
 	}
 	variants := []variant{{"library", plain, bare}, {"joined", joined, bare}, {"joined, filter", joined, filtered}}
 	for work, run := range map[string]func() *exec.Cmd{
@@ -321,7 +329,7 @@ func median(list []float64) float64 {
 }
 
 // stream serves one client and returns the CPU seconds per GiB of this process.
-func stream(b *testing.B, bench *bench, client func() *exec.Cmd, size int, wrap func(net.Conn) net.Conn, wrapSFTP func(ssh.Channel) io.ReadWriteCloser) float64 {
+func stream(b *testing.B, bench *bench, client func() *exec.Cmd, size int, wrap func(net.Conn) net.Conn, serveSFTP func(ssh.Channel) error) float64 {
 	listen, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -346,7 +354,7 @@ func stream(b *testing.B, bench *bench, client func() *exec.Cmd, size int, wrap 
 		}
 		served.Go(func() { ssh.DiscardRequests(requests) })
 		for c := range channels {
-			served.Go(func() { streamSession(b, c, size, wrapSFTP) })
+			served.Go(func() { streamSession(b, c, size, serveSFTP) })
 		}
 	})
 	cmd := client()
@@ -366,7 +374,7 @@ func stream(b *testing.B, bench *bench, client func() *exec.Cmd, size int, wrap 
 }
 
 // streamSession serves sftp, or zeros to whatever else is asked for.
-func streamSession(b *testing.B, c ssh.NewChannel, size int, wrapSFTP func(ssh.Channel) io.ReadWriteCloser) {
+func streamSession(b *testing.B, c ssh.NewChannel, size int, serveSFTP func(ssh.Channel) error) {
 	ch, requests, err := c.Accept()
 	if err != nil {
 		b.Error(err)
@@ -385,11 +393,7 @@ func streamSession(b *testing.B, c ssh.NewChannel, size int, wrapSFTP func(ssh.C
 				}
 			}
 		case "subsystem":
-			server, err := sftp.NewServer(wrapSFTP(ch), sftp.WithAllocator(), sftp.WithMaxTxPacket(maxSFTPData))
-			if err == nil {
-				err = server.Serve()
-			}
-			if err != nil {
+			if err := serveSFTP(ch); err != nil {
 				b.Error(err)
 			}
 		default:

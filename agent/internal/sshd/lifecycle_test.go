@@ -9,10 +9,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,18 +115,19 @@ func TestDisconnectHangsUp(t *testing.T) {
 func TestLeftBehind(t *testing.T) {
 	b := newBench(t, nil)
 	client := b.dial()
-	// The shell ends before setsid and nohup have started: they get a moment.
+	// The shell ends when the second has left: what has not yet has a moment alone.
+	left := filepath.Join(t.TempDir(), "left")
+	if err := syscall.Mkfifo(left, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	err := b.session(client).Run(fmt.Sprintf(
-		`sleep %s >&- 2>&- <&- & setsid sleep %s >/dev/null 2>&1 </dev/null &`, nap(3631), nap(3632)))
+		`sleep %s >&- 2>&- <&- & setsid sh -c 'echo >%s; exec sleep %s' >/dev/null 2>&1 </dev/null & read x <%s`, nap(3631), left, nap(3632), left))
 	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the end of the processes", func() bool { return len(sleeping(3631)) == 0 })
-	detached := sleeping(3632)
-	if len(detached) != 1 {
-		t.Errorf("%d processes that had left the session", len(detached))
-	}
-	for _, p := range detached {
+	eventually(t, "the process that had left the session", func() bool { return len(sleeping(3632)) == 1 })
+	for _, p := range sleeping(3632) {
 		_ = p.Kill()
 	}
 }

@@ -1,20 +1,18 @@
 package sshd
 
 import (
-	"fmt"
 	"io"
-	"os"
+	"strings"
 	"sync"
 
+	"example.com/converge/agent/internal/backend"
 	"example.com/converge/agent/internal/share"
-	"example.com/converge/pkg/rawio"
 )
 
 const (
 	// copyBuffer is the largest packet that the library sends.
 	copyBuffer = 32 << 10
-	// bulkBuffer is what is read of a command that writes much, and what the
-	// pipe to it holds is twice that, so that both find work.
+	// bulkBuffer is what is read of a command that writes much.
 	bulkBuffer = 128 << 10
 )
 
@@ -43,25 +41,16 @@ func (s *session) run(line string) {
 	if banner := s.server.cfg.Banner; kind == Shell && banner != nil {
 		s.writeOut([]byte(crlf(banner(s.conn.info))))
 	}
-	c, begun := s.command(line)
-	p, err := c.start()
+	program, begun := s.program(line)
+	p, err := s.conn.place.Start(s.ctx, program)
 	if err != nil {
 		s.server.log.Warn("a command could not be started", "id", id, "err", err)
-		text := fmt.Sprintf("converge: cannot start %s: %v\n", c.shell, err)
-		if _, err := os.Stat(c.dir); c.dir != "" && err != nil {
-			// The system gives the same error for program and folder.
-			text = fmt.Sprintf("converge: cannot start in the working folder: %v\n", err)
-		}
-		if s.terminal != nil {
-			text = crlf(text)
-		}
-		s.writeError(text)
+		s.writeError(s.sentence(err))
 		endWall()
-		s.report(outcome{status: cannotStart})
+		s.report(backend.Outcome{Status: cannotStart})
 		s.wg.Go(s.discard)
 		return
 	}
-	s.server.wg.Go(p.watch)
 	s.adopt(p, begun)
 	show := s.writeOut
 	var shared *shell
@@ -80,11 +69,9 @@ func (s *session) run(line string) {
 	}
 	s.wg.Go(func() { s.copyIn(p) })
 	var outputs sync.WaitGroup
-	if p.stderr == nil {
-		outputs.Go(func() { s.copyOut(terminalReader{p, rawio.File(p.stdout)}, show) })
-	} else {
-		outputs.Go(func() { s.copyOut(rawio.File(p.stdout), s.writeOut) })
-		outputs.Go(func() { s.copyOut(rawio.File(p.stderr), s.ch.Stderr().Write) })
+	outputs.Go(func() { s.copyOut(p.Stdout(), show) })
+	if stderr := p.Stderr(); stderr != nil {
+		outputs.Go(func() { s.copyOut(stderr, s.ch.Stderr().Write) })
 	}
 	read := make(chan struct{})
 	s.wg.Go(func() {
@@ -95,7 +82,7 @@ func (s *session) run(line string) {
 	// As in OpenSSH, a command ends when it has exited and nobody holds its
 	// pipes any more; a terminal ends with its shell.
 	there := true
-	for _, end := range []<-chan struct{}{read, p.exited} {
+	for _, end := range []<-chan struct{}{read, p.Exited()} {
 		select {
 		case <-end:
 		case <-s.gone:
@@ -104,18 +91,14 @@ func (s *session) run(line string) {
 	}
 	if !there {
 		cutOff = s.conn.lost.Load()
-		p.hangup()
-		p.closeFiles()
+		p.Abandon()
 		endWall()
 		if shared != nil {
-			s.unhost(shared, ownerGone, outcome{status: 1})
+			s.unhost(shared, ownerGone, backend.Outcome{Status: 1})
 		}
-		s.server.wg.Go(func() { p.abandon(s.server.hurry, s.server.kill) })
 		return
 	}
-	left := p.left()
-	result := p.reap()
-	s.server.wg.Go(func() { left.endLeft(s.server.hurry, s.server.kill) })
+	result := p.Outcome()
 	endWall()
 	if shared != nil {
 		s.lastMessage(screen.Restore())
@@ -124,35 +107,52 @@ func (s *session) run(line string) {
 		s.lastReason(screen)
 	}
 	s.report(result)
-	p.closeFiles()
+	p.Close()
 }
 
-// command puts together what to start.
-func (s *session) command(line string) (command, size) {
-	cfg := &s.server.cfg
-	c := command{shell: s.server.shell, line: line, dir: cfg.Dir}
-	c.env = append(append([]string{}, cfg.Env...), s.vars.list...)
-	c.env = append(s.addForced(c.env), ownVariables(c.shell, c.dir)...)
+// sentence is an error of the back end's for the user.
+func (s *session) sentence(err error) string {
+	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	text := "converge: " + strings.Join(lines, "\n") + "\n"
+	if s.terminal != nil {
+		return crlf(text)
+	}
+	return text
+}
+
+// program puts together what to start.
+func (s *session) program(line string) (backend.Program, backend.Size) {
+	p := backend.Program{Line: line, Env: append([]string{}, s.vars.list...)}
+	if s.forced() == "" {
+		if p.Subsystem = s.subsystem; p.Subsystem != "" {
+			p.Line = ""
+		}
+	} else {
+		s.addForced(&p)
+	}
 	if s.agentSocket != "" {
-		c.env = append(c.env, "SSH_AUTH_SOCK="+s.agentSocket)
+		p.Env = append(p.Env, "SSH_AUTH_SOCK="+s.agentSocket)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.terminal == nil {
-		return c, size{}
+		return p, backend.Size{}
 	}
 	// A copy: the size may change meanwhile.
 	t := *s.terminal
-	c.terminal = &t
-	return c, t.size
+	p.Terminal = &t
+	return p, t.Size
 }
 
 // copyIn gives the client's input to the process. When the process takes no
 // more, the rest is read and thrown away, as in OpenSSH: the client may not
 // be kept from sending what comes after.
-func (s *session) copyIn(p *process) {
+func (s *session) copyIn(p backend.Process) {
 	buf := make([]byte, copyBuffer)
-	stdin := rawio.File(p.stdin)
+	stdin := p.Stdin()
 	taking := true
 	for {
 		n, err := s.ch.Read(buf)
@@ -169,8 +169,8 @@ func (s *session) copyIn(p *process) {
 	}
 	// On a terminal the end of input means nothing: the user may only have
 	// redirected it, and the output goes on.
-	if p.stderr != nil {
-		p.stdin.Close()
+	if p.Stderr() != nil {
+		p.CloseStdin()
 	}
 }
 
@@ -245,8 +245,8 @@ func (s *session) startWall(kind Kind) (end func()) {
 // report tells the client how it ended, after the last output: status, end of
 // output, close (RFC 4254 §6.10, §5.3). Dropbear's client closes the channel
 // when it sees the end of output, and takes no status after that.
-func (s *session) report(o outcome) {
-	name, payload := o.request()
+func (s *session) report(o backend.Outcome) {
+	name, payload := exitRequest(o)
 	_, _ = s.ch.SendRequest(name, false, payload)
 	_ = s.ch.CloseWrite()
 	_ = s.ch.Close()

@@ -1,11 +1,13 @@
 package sshd
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 
+	"example.com/converge/agent/internal/backend"
 	"example.com/converge/agent/internal/share"
 )
 
@@ -29,10 +31,15 @@ type session struct {
 	peer ssh.Conn
 	// agentSocket leads to the client's key agent; "" is none.
 	agentSocket string
+	// subsystem is the one that the client wanted, where the back end has it.
+	subsystem string
 	// original is what the client wanted where a command is forced.
 	original string
-	// gone is closed when the channel is, by whichever side.
+	// gone is closed when the channel is, by whichever side, and then ctx ends,
+	// which also ends when the session is stopped before something runs.
 	gone chan struct{}
+	ctx  context.Context
+	quit context.CancelFunc
 	// finished is closed when nothing more will be sent.
 	finished     chan struct{}
 	finishedOnce sync.Once
@@ -53,16 +60,19 @@ type session struct {
 
 	mu       sync.Mutex
 	kind     Kind // 0 until something runs
-	terminal *terminal
-	process  *process
+	terminal *backend.Terminal
+	process  backend.Process
 	early    []string
 	stopping bool
-	viewport func(size) // hears of the window's size; nil is process
-	ending   func()     // what stop does where there is no process
+	viewport func(backend.Size) // hears of the window's size; nil is process
+	ending   func()             // what stop does where there is no process
 }
 
 func newSession(c *conn) *session {
+	ctx, quit := context.WithCancel(c.alive)
 	return &session{
+		ctx:      ctx,
+		quit:     quit,
 		conn:     c,
 		server:   c.server,
 		gone:     make(chan struct{}),
@@ -91,6 +101,7 @@ func (s *session) serve(ch ssh.Channel, requests <-chan *ssh.Request) {
 		}
 	}
 	close(s.gone)
+	s.quit()
 	s.wg.Wait()
 	// The side that closes last has to close too; a second time is an error
 	// that says nothing new.
@@ -129,6 +140,9 @@ func (s *session) handle(req *ssh.Request) (ok bool, then func()) {
 			return false, nil
 		case name == "sftp":
 			return s.start(SFTP, internalSFTP)
+		case s.server.backend.Subsystem(name):
+			s.subsystem = name
+			return s.start(Exec, name)
 		case s.forced() != "":
 			return false, nil // nothing goes past the forced command
 		}
@@ -173,8 +187,8 @@ func (s *session) requestTerminal(payload []byte) bool {
 	if err != nil || s.conn.grant.NoPTY {
 		return false
 	}
-	if !hasTerminals {
-		s.notice = "converge: this Windows has no terminals (10 1809 and Server 2019 have them); lines are sent as they are typed\r\n"
+	if err := s.server.backend.Terminals(); err != nil {
+		s.notice = "converge: " + err.Error() + "\r\n"
 		return false
 	}
 	s.mu.Lock()
@@ -196,12 +210,11 @@ func (s *session) changeWindow(payload []byte) bool {
 	if s.terminal == nil {
 		return false
 	}
-	s.terminal.size = size
+	s.terminal.Size = size
 	if s.viewport != nil {
 		s.viewport(size)
 	} else if s.process != nil {
-		// An error means that the terminal has just been closed.
-		_ = s.process.resize(size)
+		s.process.Resize(size)
 	}
 	return true
 }
@@ -215,7 +228,7 @@ func (s *session) signal(name string) bool {
 		return false
 	}
 	if s.process != nil {
-		return s.process.signal(name)
+		return s.process.Signal(name)
 	}
 	if len(s.early) == maxEarly {
 		return false
@@ -226,19 +239,19 @@ func (s *session) signal(name string) bool {
 
 // adopt makes a process known that has just been started, and gives it what
 // has come for it meanwhile.
-func (s *session) adopt(p *process, begun size) {
+func (s *session) adopt(p backend.Process, begun backend.Size) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.process = p
-	if s.terminal != nil && s.terminal.size != begun {
-		_ = p.resize(s.terminal.size)
+	if s.terminal != nil && s.terminal.Size != begun {
+		p.Resize(s.terminal.Size)
 	}
 	for _, name := range s.early {
-		p.signal(name)
+		p.Signal(name)
 	}
 	s.early = nil
 	if s.stopping {
-		s.stopProcess()
+		p.Stop()
 	}
 }
 
@@ -266,21 +279,16 @@ func (s *session) stop() {
 	s.stopping = true
 	switch {
 	case s.process != nil:
-		s.stopProcess()
+		s.process.Stop()
 	case s.kind == Shell || s.kind == Exec:
-		// adopt will see it.
+		// adopt will see it, unless it does not come to that.
+		s.quit()
 	case s.ending != nil:
 		s.ending()
 	case s.ch != nil:
 		s.ch.Close()
 		s.finish()
 	}
-}
-
-// stopProcess hangs up on the process. The caller holds mu.
-func (s *session) stopProcess() {
-	p := s.process
-	s.server.wg.Go(func() { p.stop(s.server.kill) })
 }
 
 // finish says that nothing more will be sent.

@@ -3,9 +3,9 @@ package sshd
 import (
 	"io"
 
-	"github.com/pkg/sftp"
-
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/backend"
 )
 
 // runSFTP serves files until the client has ended.
@@ -15,27 +15,14 @@ func (s *session) runSFTP() {
 	defer s.server.events.SessionClosed(id, SFTP)
 	defer s.finish()
 
-	options := []sftp.ServerOption{sftp.WithAllocator(), sftp.WithMaxTxPacket(maxSFTPData)}
-	dir, readOnly := s.server.cfg.Dir, s.server.cfg.ReadOnlySFTP
-	if dir != "" {
-		options = append(options, sftp.WithServerWorkingDirectory(dir))
-	}
-	if readOnly {
-		options = append(options, sftp.ReadOnly())
-	}
-	result := outcome{}
-	server, err := sftp.NewServer(newSFTPFilter(packets{s.ch, s.conn}, dir, readOnly), options...)
-	if err == nil {
-		err = server.Serve()
-	}
+	result, err := s.conn.place.Files(s.ctx, backend.Files{Stream: packets{s.ch, s.conn}, Errors: s.ch.Stderr()})
 	if err != nil {
 		s.server.log.Debug("a file transfer ended in an error", "id", id, "err", err)
-		result.status = 1
 	}
 	s.report(result)
 }
 
-// packets is the channel as the SFTP server reads and writes it.
+// packets is the channel as the file server reads and writes it.
 type packets struct {
 	ssh.Channel
 	conn *conn

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"example.com/converge/agent/internal/asciicast"
+	"example.com/converge/agent/internal/backend"
 	"example.com/converge/agent/internal/share"
-	"example.com/converge/pkg/rawio"
 )
 
 // shell is an interactive shell as others see it.
@@ -23,7 +23,7 @@ type shell struct {
 	// recording is nil where there is none.
 	recording *asciicast.Recorder
 	// result is how it ended; it is set before room is closed.
-	result outcome
+	result backend.Outcome
 }
 
 // shells are those that can be joined, in the order in which they started.
@@ -133,20 +133,19 @@ func who(u UserInfo) string { return printable(u.User) + " from " + printable(u.
 
 // host makes an interactive shell known that has just been started, so that
 // others can join it. begun is the size that it started with.
-func (s *session) host(p *process, begun size) *shell {
+func (s *session) host(p backend.Process, begun backend.Size) *shell {
 	info := s.conn.info
 	sh := &shell{number: s.server.shells.next(), owner: info, since: time.Now()}
 	sh.recording = s.record(sh, begun)
 	sh.room = share.NewRoom(share.Config{
-		Owner: share.Person{Name: who(info), Size: begun.shared(), Tell: s.queue},
+		Owner: share.Person{Name: who(info), Size: shared(begun), Tell: s.queue},
 		Resize: func(z share.Size) {
-			// An error means that the terminal has just been closed.
-			_ = p.resize(size{z.Cols, z.Rows, z.Width, z.Height})
+			p.Resize(backend.Size(z))
 			if sh.recording != nil {
 				sh.recording.Resize(int(z.Cols), int(z.Rows))
 			}
 		},
-		Type: rawio.File(p.stdin).Write,
+		Type: p.Stdin().Write,
 	})
 	s.room.Store(sh.room)
 	s.wg.Go(sh.room.Run)
@@ -160,15 +159,13 @@ func (s *session) host(p *process, begun size) *shell {
 func (s *session) setViewport(tell func(share.Size)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.viewport = func(z size) { tell(z.shared()) }
+	s.viewport = func(z backend.Size) { tell(shared(z)) }
 	if s.terminal != nil {
-		s.viewport(s.terminal.size)
+		s.viewport(s.terminal.Size)
 	}
 }
 
-func (z size) shared() share.Size {
-	return share.Size{Cols: z.cols, Rows: z.rows, Width: z.width, Height: z.height}
-}
+func shared(z backend.Size) share.Size { return share.Size(z) }
 
 // show returns what takes the output of a shell: everybody's share before the
 // owner's, who may be slow.
@@ -185,7 +182,7 @@ func (s *session) show(sh *shell) func([]byte) (int, error) {
 }
 
 // unhost ends a shell for everybody else.
-func (s *session) unhost(sh *shell, reason string, result outcome) {
+func (s *session) unhost(sh *shell, reason string, result backend.Outcome) {
 	s.server.shells.remove(sh)
 	sh.result = result
 	sh.room.Close(reason)
@@ -202,7 +199,7 @@ const (
 
 // record starts the recording of a shell, if shells are recorded. A shell that
 // cannot be is a shell all the same: the log is told.
-func (s *session) record(sh *shell, begun size) *asciicast.Recorder {
+func (s *session) record(sh *shell, begun backend.Size) *asciicast.Recorder {
 	dir := s.server.cfg.Record
 	if dir == "" {
 		return nil
@@ -211,15 +208,15 @@ func (s *session) record(sh *shell, begun size) *asciicast.Recorder {
 		s.server.log.Warn("a shell is not recorded any further", "shell", sh.number, "id", sh.owner.ID, "err", err)
 	}
 	s.mu.Lock()
-	term := s.terminal.term
+	term := s.terminal.Term
 	s.mu.Unlock()
 	title := fmt.Sprintf("shell %d of %s", sh.number, who(sh.owner))
 	if key := sh.owner.KeyFingerprint; key != "" {
 		title += ", " + key
 	}
 	recording, err := asciicast.Create(dir, asciicast.Name(sh.since, sh.owner.User, sh.number), asciicast.Header{
-		Cols: int(begun.cols), Rows: int(begun.rows), Start: sh.since,
-		Title: title, Term: term, Shell: s.server.shell,
+		Cols: int(begun.Cols), Rows: int(begun.Rows), Start: sh.since,
+		Title: title, Term: term, Shell: s.server.backend.Shell(),
 	}, asciicast.Options{Failed: warn})
 	if err != nil {
 		warn(err)

@@ -1,21 +1,14 @@
 // Package sshd is the SSH server that the agent carries: it takes connections
 // that somebody else accepted, logs users in, and gives them shells, commands
-// and file transfer in this process's surroundings, as OpenSSH's server would
-// (RFC 4252, RFC 4254). gliderlabs/ssh serves for the handshake and the
-// configuration; what happens in a channel is this package's own.
+// and file transfer in a place that a back end makes for each connection: by
+// default in this process's surroundings, as OpenSSH's server would (RFC 4252,
+// RFC 4254). gliderlabs/ssh serves for the handshake and the configuration; what
+// happens in a channel is this package's own.
 //
-// It must know nothing of where connections come from, of expiry, and of the
-// command line: it tells what happens through Events and is told to stop
-// through Shutdown.
-//
-// # Processes
-//
-// Each session runs in a process session (setsid) of its own. When its client
-// closes it, all processes in it get SIGHUP; the same goes, after a second,
-// for those that a command or shell leaves behind when it ends. Those that
-// ignore it, as under nohup, live on as under OpenSSH's server, but only until
-// Shutdown: then they get SIGTERM, and SIGKILL 5 s later. What has to outlive
-// the server has to leave the session, by setsid, tmux, screen or the like.
+// It must know nothing of where connections come from, of expiry, of the command
+// line, and of which back end it has: it tells what happens through Events and is
+// told to stop through Shutdown. What becomes of programs whose client is gone is
+// the back end's to say; none outlives Shutdown but as it allows.
 package sshd
 
 import (
@@ -31,6 +24,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"example.com/converge/agent/internal/asciicast"
+	"example.com/converge/agent/internal/backend"
+	"example.com/converge/agent/internal/host"
 	"example.com/converge/agent/internal/keys"
 )
 
@@ -45,9 +40,6 @@ const (
 	maxAuthTries = 6
 	// missedKeepAlives is how many silent intervals end a connection.
 	missedKeepAlives = 3
-	// hangupGrace is what processes have at Shutdown between the signal that
-	// asks them to end and SIGKILL.
-	hangupGrace = 5 * time.Second
 	// lastWords is what a client has at Shutdown to go by itself.
 	lastWords = time.Second
 	// activityEvery bounds how often Activity is called for a connection.
@@ -72,6 +64,10 @@ type Config struct {
 	// Password may log in; "" turns the method off.
 	Password string
 
+	// Backend is where users' programs run; nil is this machine, where they
+	// run with Shell, Dir and Env (see host.Config), which mean nothing to
+	// others.
+	Backend backend.Backend
 	// Shell is the absolute path of the program that runs shells and
 	// commands. "" takes SHELL of Env, or else of this process, if it is a
 	// shell that is there, and the platform's default if it is not.
@@ -218,10 +214,10 @@ func (noEvents) Logout(UserInfo)            {}
 
 // Server serves connections. Its methods are safe for concurrent use.
 type Server struct {
-	cfg    Config
-	log    *slog.Logger
-	events Events
-	shell  string
+	cfg     Config
+	log     *slog.Logger
+	events  Events
+	backend backend.Backend
 	// dialTimeout bounds how long a forward may take to reach its target.
 	dialTimeout time.Duration
 	ssh         *gssh.Server
@@ -268,9 +264,13 @@ func New(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	shell, err := findShell(cfg.Shell, cfg.Env)
-	if err != nil {
-		return nil, err
+	place := cfg.Backend
+	if place == nil {
+		here, err := host.New(host.Config{Shell: cfg.Shell, Dir: cfg.Dir, Env: cfg.Env})
+		if err != nil {
+			return nil, err
+		}
+		place = here
 	}
 	if err := checkPatterns(cfg.AcceptEnv); err != nil {
 		return nil, err
@@ -283,7 +283,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:         cfg,
 		log:         cfg.Logger,
 		events:      cfg.Events,
-		shell:       shell,
+		backend:     place,
 		dialTimeout: defaultDialTimeout,
 		user:        sha256.Sum256([]byte(cfg.User)),
 		password:    sha256.Sum256([]byte(cfg.Password)),
@@ -337,8 +337,8 @@ func (s *Server) Wall(text string) {
 // shells are told the reason (if it is not ""), all sessions get SIGHUP and a
 // moment to send their last output, the users of commands are told the reason
 // after that, and the connections are closed. Processes
-// that do not go within 5 s, or until ctx is done if that is sooner, are
-// killed. Shutdown returns when no goroutine and no process is left; the error
+// that do not go within the back end's patience, which is 5 s, or until ctx is
+// done if that is sooner, are killed. Shutdown returns when no goroutine and no process is left; the error
 // is nil, or wraps ErrPatience and ctx's error.
 func (s *Server) Shutdown(ctx context.Context, reason string) error {
 	s.mu.Lock()

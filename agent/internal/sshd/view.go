@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"example.com/converge/agent/internal/backend"
 	"example.com/converge/agent/internal/share"
 )
 
@@ -44,7 +45,7 @@ func (s *session) view(kind Kind, words []string) {
 	sh, viewer, err := s.enter(kind, words)
 	if err != nil {
 		s.writeError(crlf(fmt.Sprintf("converge: %v\n", err)))
-		s.report(outcome{status: 1})
+		s.report(backend.Outcome{Status: 1})
 		s.wg.Go(s.discard)
 		return
 	}
@@ -71,7 +72,7 @@ func (s *session) view(kind Kind, words []string) {
 	s.room.Store(nil)
 	endWall()
 	s.lastMessage("")
-	result := outcome{}
+	result := backend.Outcome{}
 	switch {
 	case reason != "":
 		result = sh.result
@@ -93,22 +94,22 @@ func (s *session) enter(kind Kind, words []string) (*shell, *share.Viewer, error
 	}
 	s.mu.Lock()
 	t := s.terminal
-	var window size
+	var window backend.Size
 	if t != nil {
-		window = t.size
+		window = t.Size
 	}
 	s.mu.Unlock()
 	if t == nil && kind == Join {
 		return nil, nil, errors.New("to type in a shell takes a terminal: call ssh with -t before -s")
 	}
 	viewer, err := sh.room.Enter(share.Person{
-		Name: who(s.conn.info), Types: kind == Join, Size: window.shared(), Tell: s.queue,
+		Name: who(s.conn.info), Types: kind == Join, Size: shared(window), Tell: s.queue,
 	}, s.intro(sh, kind, window))
 	return sh, viewer, err
 }
 
 // intro is what a viewer sees first.
-func (s *session) intro(sh *shell, kind Kind, window size) string {
+func (s *session) intro(sh *shell, kind Kind, window backend.Size) string {
 	var b strings.Builder
 	owner := who(sh.owner)
 	if sh.recording != nil {
@@ -140,7 +141,7 @@ func (s *session) intro(sh *shell, kind Kind, window size) string {
 	if len(others) > 0 {
 		fmt.Fprintf(&b, "Other shells: %s. To choose: %s or %s and the number\n", listed(others, "and"), joinSubsystem, watchSubsystem)
 	}
-	has, mine := sh.room.Size(), window.shared()
+	has, mine := sh.room.Size(), shared(window)
 	if mine.Cols != 0 && (mine.Cols > has.Cols || mine.Rows > has.Rows || kind == Watch && mine != has) {
 		fmt.Fprintf(&b, "The shell is %s and your window %s; lines look right in one of the same size.\n", has, mine)
 	}

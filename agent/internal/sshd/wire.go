@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/backend"
 )
 
 // Limits of what a client asks for.
@@ -22,72 +24,54 @@ const (
 // errMalformed is a request that cannot be read.
 var errMalformed = errors.New("malformed request")
 
-// size is that of a terminal, in cells and pixels; 0 is unknown.
-type size struct {
-	cols, rows, width, height uint16
-}
-
-// terminal is what a client asks for with pty-req.
-type terminal struct {
-	term  string
-	size  size
-	modes []mode
-}
-
-// mode is one encoded terminal mode (RFC 4254 §8).
-type mode struct {
-	code  byte
-	value uint32
-}
-
 // parsePty reads a pty-req (RFC 4254 §6.2).
-func parsePty(payload []byte) (terminal, error) {
+func parsePty(payload []byte) (backend.Terminal, error) {
 	var m struct {
 		Term                      string
 		Cols, Rows, Width, Height uint32
 		Modes                     string
 	}
 	if ssh.Unmarshal(payload, &m) != nil {
-		return terminal{}, errMalformed
+		return backend.Terminal{}, errMalformed
 	}
 	if len(m.Term) > maxTerm || strings.IndexFunc(m.Term, notPrintable) >= 0 {
-		return terminal{}, errMalformed
+		return backend.Terminal{}, errMalformed
 	}
 	modes, err := parseModes([]byte(m.Modes))
 	if err != nil {
-		return terminal{}, err
+		return backend.Terminal{}, err
 	}
-	return terminal{m.Term, newSize(m.Cols, m.Rows, m.Width, m.Height), modes}, nil
+	return backend.Terminal{Term: m.Term, Size: newSize(m.Cols, m.Rows, m.Width, m.Height), Modes: modes}, nil
 }
 
 // parseModes reads encoded terminal modes (RFC 4254 §8): pairs of an opcode
 // and a number, up to opcode 0 or the end. Opcodes from 160 on are undefined,
 // and reading stops there. Of modes that come twice the last counts.
-func parseModes(text []byte) ([]mode, error) {
-	var modes []mode
+func parseModes(text []byte) ([]backend.Mode, error) {
+	var modes []backend.Mode
 	for len(text) > 0 && text[0] != 0 && text[0] < 160 {
 		if len(text) < 5 || len(modes) == maxModes {
 			return nil, errMalformed
 		}
-		modes = append(modes, mode{text[0], binary.BigEndian.Uint32(text[1:])})
+		modes = append(modes, backend.Mode{Code: text[0], Value: binary.BigEndian.Uint32(text[1:])})
 		text = text[5:]
 	}
 	return modes, nil
 }
 
 // parseSize reads a window-change (RFC 4254 §6.7).
-func parseSize(payload []byte) (size, error) {
+func parseSize(payload []byte) (backend.Size, error) {
 	var m struct{ Cols, Rows, Width, Height uint32 }
 	if ssh.Unmarshal(payload, &m) != nil {
-		return size{}, errMalformed
+		return backend.Size{}, errMalformed
 	}
 	return newSize(m.Cols, m.Rows, m.Width, m.Height), nil
 }
 
 // newSize fits the numbers of the protocol into those of a terminal.
-func newSize(cols, rows, width, height uint32) size {
+func newSize(cols, rows, width, height uint32) backend.Size {
 	fit := func(n uint32) uint16 { return uint16(min(n, math.MaxUint16)) }
-	return size{fit(cols), fit(rows), fit(width), fit(height)}
+	return backend.Size{Cols: fit(cols), Rows: fit(rows), Width: fit(width), Height: fit(height)}
 }
 
 // parseString reads a request that is one string: exec, subsystem (RFC 4254
@@ -115,20 +99,12 @@ var signalNames = []string{
 	"PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2",
 }
 
-// outcome is how a command ended: with a status, or by a signal.
-type outcome struct {
-	status uint32
-	// signal is the name of the signal without SIG, "" if there was none.
-	signal string
-	core   bool
-}
-
-// request returns the request that reports the outcome (RFC 4254 §6.10).
-func (o outcome) request() (name string, payload []byte) {
-	if o.signal == "" {
-		return "exit-status", ssh.Marshal(struct{ Status uint32 }{o.status})
+// exitRequest returns the request that reports an outcome (RFC 4254 §6.10).
+func exitRequest(o backend.Outcome) (name string, payload []byte) {
+	if o.Signal == "" {
+		return "exit-status", ssh.Marshal(struct{ Status uint32 }{o.Status})
 	}
-	signal := o.signal
+	signal := o.Signal
 	if !slices.Contains(signalNames, signal) {
 		// Other names carry a domain; this one is what clients know.
 		signal = "SIG@openssh.com"
@@ -137,7 +113,7 @@ func (o outcome) request() (name string, payload []byte) {
 		Signal         string
 		Core           bool
 		Text, Language string
-	}{signal, o.core, fmt.Sprintf("killed by signal %s", o.signal), "en"})
+	}{signal, o.Core, fmt.Sprintf("killed by signal %s", o.Signal), "en"})
 }
 
 // notPrintable is true for what a terminal could take for a command.

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/agent/internal/backend"
 )
 
 type ptyMessage struct {
@@ -18,7 +20,7 @@ type ptyMessage struct {
 func TestParsePty(t *testing.T) {
 	modes := "\x01\x00\x00\x00\x03\x35\x00\x00\x00\x00\x00ignored"
 	got, err := parsePty(ssh.Marshal(ptyMessage{"xterm", 80, 24, 1 << 20, 7, modes}))
-	want := terminal{"xterm", size{80, 24, 65535, 7}, []mode{{1, 3}, {53, 0}}}
+	want := backend.Terminal{Term: "xterm", Size: backend.Size{Cols: 80, Rows: 24, Width: 65535, Height: 7}, Modes: []backend.Mode{{Code: 1, Value: 3}, {Code: 53, Value: 0}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -55,12 +57,12 @@ func TestParseModes(t *testing.T) {
 }
 
 func TestOutcome(t *testing.T) {
-	name, payload := outcome{status: 200}.request()
+	name, payload := exitRequest(backend.Outcome{Status: 200})
 	if name != "exit-status" || !bytes.Equal(payload, []byte{0, 0, 0, 200}) {
 		t.Errorf("%s %x", name, payload)
 	}
 	for signal, want := range map[string]string{"SEGV": "SEGV", "BUS": "SIG@openssh.com"} {
-		name, payload = outcome{signal: signal, core: true}.request()
+		name, payload = exitRequest(backend.Outcome{Signal: signal, Core: true})
 		var m struct {
 			Signal         string
 			Core           bool
@@ -131,12 +133,12 @@ func FuzzPty(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(got.term) > maxTerm || len(got.modes) > maxModes || strings.ContainsRune(got.term, 0) {
+		if len(got.Term) > maxTerm || len(got.Modes) > maxModes || strings.ContainsRune(got.Term, 0) {
 			t.Errorf("%+v", got)
 		}
-		for _, m := range got.modes {
-			if m.code == 0 || m.code >= 160 {
-				t.Errorf("opcode %d", m.code)
+		for _, m := range got.Modes {
+			if m.Code == 0 || m.Code >= 160 {
+				t.Errorf("opcode %d", m.Code)
 			}
 		}
 	})
