@@ -56,6 +56,7 @@ func program() cmdline.Program {
 			&cli.IntFlag{Name: "keys", Value: 200, Usage: "`NUMBER` of keystrokes in a round"},
 			&cli.IntFlag{Name: "logins", Value: 5, Usage: "`NUMBER` of logins in a round"},
 			&cli.StringFlag{Name: "connections", Value: "1000,4000", Usage: "`NUMBERS` of idle connections, separated by commas"},
+			&cli.IntFlag{Name: "files", Value: 10_000, Usage: "`NUMBER` of files in a repository that is updated"},
 			&cli.DurationFlag{Name: "rest", Value: 6 * time.Second, Usage: "`DURATION` for which a connection stands before its server is killed; an agent does not hurry back to a server that fails all the time"},
 			&cli.StringFlag{Name: "json", Usage: "`FILE` to write all samples to"},
 		},
@@ -120,7 +121,7 @@ func config(in *cmdline.Invocation) (measures.Config, []measures.Measure, error)
 	for _, number := range []struct {
 		name string
 		to   *int
-	}{{"rounds", &cfg.Rounds}, {"streams", &cfg.Streams}, {"keys", &cfg.Keys}, {"logins", &cfg.Logins}} {
+	}{{"rounds", &cfg.Rounds}, {"streams", &cfg.Streams}, {"keys", &cfg.Keys}, {"logins", &cfg.Logins}, {"files", &cfg.Files}} {
 		if *number.to = in.Int(number.name); *number.to < 1 {
 			return cfg, nil, cmdline.Usagef("--%s must be 1 or more", number.name)
 		}

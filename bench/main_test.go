@@ -58,7 +58,7 @@ func bench(t *testing.T, args ...string) (string, map[string]samples) {
 // little is of everything that takes time.
 var little = []string{
 	"--rounds", "1", "--size", "256KiB", "--far-size", "128KiB", "--round-trip", "4ms",
-	"--streams", "2", "--keys", "5", "--logins", "1", "--connections", "6,4",
+	"--streams", "2", "--keys", "5", "--logins", "1", "--connections", "6,4", "--files", "10",
 }
 
 // cells are what a sheet must have.
@@ -138,10 +138,26 @@ func TestSmokeResume(t *testing.T) {
 	}
 }
 
+// TestSmokeUpdate takes what has to do with gitgate.
+func TestSmokeUpdate(t *testing.T) {
+	report, sheets := bench(t, append([]string{"--only", "update"}, little...)...)
+	for _, row := range []string{"git", "gitgate"} {
+		for _, column := range []string{"nothing new", "one commit"} {
+			if got := sheets["update"].Samples[row][column]; len(got) != 3 || got[0] <= 0 {
+				t.Errorf("%s, %s: samples %v", row, column, got)
+			}
+		}
+	}
+	check(t, sheets, cells{"storm", []string{"gitgate"}, []string{"ms until all are answered", "updates", "MiB before", "MiB after"}})
+	if want := "| push to updated folder, one commit, against git by a script |"; !strings.Contains(report, want) {
+		t.Errorf("the report lacks %q:\n%s", want, report)
+	}
+}
+
 // TestUsage: what cannot be measured is refused before anything is built.
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{"--only", "nothing"}, {"--peers", "nobody"}, {"--rounds", "0"}, {"--streams", "-1"},
+		{"--only", "nothing"}, {"--peers", "nobody"}, {"--rounds", "0"}, {"--files", "0"}, {"--streams", "-1"},
 		{"--size", "1KiB"}, {"--size", "much"}, {"--size", "9000000000GiB"}, {"--far-size", "-1MiB"},
 		{"--round-trip", "0s"}, {"--rest", "-1s"}, {"--connections", "many"}, {"--connections", ","}, {"argument"},
 	} {

@@ -3,6 +3,7 @@
 package measures
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -18,6 +19,7 @@ type goal struct {
 	name       string
 	sheet      string
 	column     string // "" is the largest count of a memory sheet
+	row        string // whose it is; "" is Converge
 	base       string // the row to compare with; "" is none
 	reach, aim float64
 	atLeast    bool // more is better
@@ -37,10 +39,15 @@ var goals = []goal{
 	{name: "sftp put with resumption, against without", sheet: "transfer-speed", column: "put", base: peers.NoResume, reach: 0.95, aim: 1, atLeast: true},
 	{name: "ssh cat with resumption, against without", sheet: "transfer-speed", column: "cat", base: peers.NoResume, reach: 0.95, aim: 1, atLeast: true},
 	{name: "ms of pause after a server that was away for a second", sheet: "resume-pause", column: pauseColumn(longAway), reach: 1000, aim: 500},
+	{name: "push to updated folder, nothing new, against git by a script", sheet: "update", column: colSame, row: rowGitgate, base: rowGit, reach: 1.2, aim: 1},
+	{name: "push to updated folder, one commit, against git by a script", sheet: "update", column: colCommit, row: rowGitgate, base: rowGit, reach: 1.2, aim: 1},
+	{name: "ms until 1000 webhooks are answered", sheet: "storm", column: colAnswered, row: rowGitgate, reach: 1000, aim: 500},
+	{name: "updates that 1000 webhooks lead to", sheet: "storm", column: colFetches, row: rowGitgate, reach: 2, aim: 2},
 	{name: "KiB per live idle session", sheet: "memory-sessions", reach: 20, aim: 12},
 	{name: "KiB per idle agent", sheet: "memory-agents", reach: 22, aim: 14},
 	{name: "share of SSH's window at a distance, down", sheet: "distance", column: distShare, reach: 0.95, aim: 0.98, atLeast: true},
 	{name: "share of SSH's window at a distance, up", sheet: "distance", column: distShareUp, reach: 0.95, aim: 0.98, atLeast: true},
+	{name: "`ssh true` in a container, against `docker exec`", sheet: "container", column: boxWall, base: boxExec, reach: 1.5, aim: 1},
 }
 
 // Goals writes, as Markdown, what Converge was to reach and what it did, of
@@ -72,8 +79,9 @@ func (g goal) value(sheets []*table.Sheet, cfg Config) float64 {
 		if sheet.Key != g.sheet {
 			continue
 		}
+		row := cmp.Or(g.row, peers.Converge)
 		if g.base != "" {
-			return sheet.Ratio(peers.Converge, g.base, g.column)
+			return sheet.Ratio(row, g.base, g.column)
 		}
 		column := g.column
 		if column == "" {
@@ -83,7 +91,7 @@ func (g goal) value(sheets []*table.Sheet, cfg Config) float64 {
 			}
 			column = at(counts[len(counts)-1])
 		}
-		return stats.Summarise(sheet.Samples(peers.Converge, column)).Median
+		return stats.Summarise(sheet.Samples(row, column)).Median
 	}
 	return math.NaN()
 }

@@ -45,6 +45,8 @@ type Config struct {
 	Keys, Logins int
 	// Connections are the numbers of idle connections, growing.
 	Connections []int
+	// Files is how many a repository has that is updated.
+	Files int
 	// Log is told what is being done; it must not be nil.
 	Log func(format string, args ...any)
 }
@@ -63,6 +65,7 @@ func All() []Measure {
 	return []Measure{
 		{"relay", relay}, {"transfer", transfer}, {"echo", echo}, {"login", login},
 		{"memory", memory}, {"distance", distance}, {"start", start}, {"resume", resume},
+		{"container", inContainer}, {"update", update},
 	}
 }
 

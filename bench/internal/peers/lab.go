@@ -81,6 +81,9 @@ func New(ctx context.Context) (*Lab, error) {
 // Close removes the folder.
 func (l *Lab) Close() error { return os.RemoveAll(l.Dir) }
 
+// Program is the path of one of the programs, which are built as a release's are.
+func (l *Lab) Program(name string) string { return l.path(name) }
+
 // path is a file of the lab.
 func (l *Lab) path(name string) string { return filepath.Join(l.Dir, name) }
 
@@ -97,7 +100,7 @@ func (l *Lab) build(ctx context.Context) error {
 		return err
 	}
 	for _, args := range [][]string{
-		{"-o", l.Dir + "/", "./server", "./agent", "./wsproxy"},
+		{"-o", l.Dir + "/", "./server", "./agent", "./wsproxy", "./gitgate"},
 		{"-o", l.path("alone"), "-overlay", l.path("overlay.json"), "./agent/internal/alone"},
 	} {
 		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath"}, args...)...)
@@ -183,12 +186,12 @@ func (l *Lab) startServerAt(ctx context.Context, address string) (*proc.Process,
 	return started(ctx, regexp.MustCompile(`address=(\S+)`), l.path("server"), "--listen", address, "--state-key", l.path("state.key"))
 }
 
-// StartAgent starts Converge's agent, and returns when it has printed how to
-// reach it.
-func (l *Lab) StartAgent(ctx context.Context, server string) (*proc.Process, error) {
-	p, _, err := started(ctx, regexp.MustCompile(`host key: `), l.path("agent"), "--id", child.ID(0), "--id-conflict", "fail",
+// StartAgent starts Converge's agent with more options, and returns when it has
+// printed how to reach it.
+func (l *Lab) StartAgent(ctx context.Context, server string, options ...string) (*proc.Process, error) {
+	p, _, err := started(ctx, regexp.MustCompile(`host key: `), append([]string{l.path("agent"), "--id", child.ID(0), "--id-conflict", "fail",
 		"--authorized-keys", l.path("userkey.pub"), "--host-key", l.path("hostkey"),
-		"--expiry", "0", "--max-duration", "0", "--keep", "ws://"+server)
+		"--expiry", "0", "--max-duration", "0", "--keep", "ws://" + server}, options...)...)
 	return p, err
 }
 

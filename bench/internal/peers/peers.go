@@ -234,8 +234,9 @@ func behind(start func(ctx context.Context, lab *Lab, server string) (*proc.Proc
 	}
 }
 
-// converge puts an agent, or raw far ends, behind the relays that are there.
-func (l *Line) converge(ctx context.Context, setup Setup) error {
+// converge puts an agent with these options, or raw far ends, behind the relays
+// that are there.
+func (l *Line) converge(ctx context.Context, setup Setup, options ...string) error {
 	l.speaksWebsocket(carrier.Converge)
 	if setup.End == Raw {
 		return l.FarEnds(ctx, 0, setup.IDs)
@@ -245,7 +246,7 @@ func (l *Line) converge(ctx context.Context, setup Setup) error {
 	if err != nil {
 		return err
 	}
-	agent, err := l.lab.StartAgent(ctx, address)
+	agent, err := l.lab.StartAgent(ctx, address, options...)
 	_, err = l.end(agent, "", err)
 	return err
 }

@@ -1,0 +1,163 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// check looks at what must not be twice, and at what needs something else.
+func (r *reader) check() {
+	c := r.config
+	paths, directories, names := map[string]*Repo{}, map[string]*Repo{}, map[string]*Repo{}
+	for _, repo := range c.Repos {
+		for _, unique := range []struct {
+			what, value string
+			seen        map[string]*Repo
+		}{
+			{"path", strings.TrimSuffix(repo.Path, "/"), paths},
+			{"directory", repo.Directory, directories},
+			{"name", repo.Name, names},
+		} {
+			if other := unique.seen[unique.value]; other != nil {
+				r.wrong(repo.Line, "the %s %s is that of the repository in line %d as well", unique.what, unique.value, other.Line)
+			}
+			unique.seen[unique.value] = repo
+		}
+	}
+	for _, outer := range c.Repos {
+		if !outer.Clean && outer.Publish != Symlink {
+			continue // files that are not its own stay there
+		}
+		for _, inner := range c.Repos {
+			if strings.HasPrefix(inner.Directory, outer.Directory+string(filepath.Separator)) {
+				r.wrong(inner.Line, "the directory %s is inside that of the repository in line %d, whose updates with clean or publish would remove it: move it out", inner.Directory, outer.Line)
+			}
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		r.wrong(0, "tls_cert and tls_key go together: give both or none")
+	}
+	if c.MetricsListen != "" {
+		if _, port, err := net.SplitHostPort(c.MetricsListen); err != nil || port == "" {
+			r.wrong(0, "metrics_listen must be HOST:PORT, such as 127.0.0.1:9155")
+		}
+	}
+	// Beside the configuration, as everything else of the service.
+	if c.KnownHosts == "" && c.File != "" {
+		name := filepath.Join(filepath.Dir(c.File), "known_hosts")
+		if _, err := os.Stat(name); err == nil {
+			c.KnownHosts = name
+		}
+	}
+	for _, repo := range c.Repos {
+		if repo.KnownHosts == "" {
+			repo.KnownHosts = c.KnownHosts
+		}
+		for _, file := range []*string{&repo.KnownHosts, &repo.CAFile, &repo.SSHKey, &repo.Trigger} {
+			if *file == "" {
+				continue
+			}
+			if full, err := filepath.Abs(*file); err == nil { // git runs elsewhere
+				*file = full
+			}
+		}
+	}
+}
+
+// goodRef reports whether git takes it for the full name of a ref
+// (git-check-ref-format(1)).
+func goodRef(ref string) bool {
+	if len(ref) > 1024 || strings.HasSuffix(ref, "/") || strings.HasSuffix(ref, ".") || strings.Contains(ref, "..") ||
+		strings.Contains(ref, "@{") || strings.ContainsAny(ref, " ~^:?*[\\\x7f") {
+		return false
+	}
+	for component := range strings.SplitSeq(ref, "/") {
+		if component == "" || component[0] == '.' || strings.HasSuffix(component, ".lock") {
+			return false
+		}
+	}
+	// As a branch's or tag's name it must not look like an option.
+	return !strings.ContainsFunc(ref, func(r rune) bool { return r < ' ' }) && strings.Count(ref, "/") > 1 && ref[strings.Index(ref[5:], "/")+6] != '-'
+}
+
+// goodRemote reports whether a name can stand in a key of git's configuration
+// and in a ref.
+func goodRemote(name string) bool {
+	if name == "" || len(name) > 64 || strings.Contains(name, "..") || strings.HasSuffix(name, ".lock") {
+		return false
+	}
+	for i, r := range name {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune("._-", r)) {
+			return false
+		}
+	}
+	return !strings.HasSuffix(name, ".")
+}
+
+// readableByOthers tells it where files have such modes.
+func readableByOthers(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0
+}
+
+// CheckFiles says what is wrong with the files and folders that are named, as
+// check-config does. It changes nothing.
+func (c *Config) CheckFiles() []error {
+	var wrong []error
+	for _, repo := range c.Repos {
+		bad := func(format string, a ...any) {
+			wrong = append(wrong, fmt.Errorf("line %d: "+format, append([]any{repo.Line}, a...)...))
+		}
+		for _, file := range []struct{ key, name string }{{"sshPrivKey", repo.SSHKey}, {"knownHosts", repo.KnownHosts}, {"caFile", repo.CAFile}} {
+			if file.name == "" {
+				continue
+			}
+			f, err := os.Open(file.name)
+			if err != nil {
+				bad("%s cannot be read: %w", file.key, err)
+				continue
+			}
+			info, err := f.Stat()
+			_ = f.Close()
+			if err == nil && file.key == "sshPrivKey" && runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0 {
+				bad("sshPrivKey %s may be read by every user of this machine: chmod o-rwx it", file.name)
+			}
+		}
+		for _, file := range repo.secretFiles {
+			if readableByOthers(file.name) {
+				bad("%s %s may be read by every user of this machine: chmod o-rwx it", file.key, file.name)
+			}
+		}
+		for _, folder := range []struct{ key, name string }{{"directory", filepath.Dir(repo.Directory)}, {"trigger", filepath.Dir(repo.Trigger)}} {
+			if folder.key == "trigger" && repo.Trigger == "" {
+				continue
+			}
+			if info, err := os.Stat(folder.name); err != nil {
+				bad("the folder of %s is not there: %w", folder.key, err)
+			} else if !info.IsDir() {
+				bad("the parent of %s is no folder: %s", folder.key, folder.name)
+			}
+		}
+		if len(repo.Exec) > 0 {
+			if _, err := exec.LookPath(repo.Exec[0]); err != nil {
+				bad("exec cannot be run: %w", err)
+			}
+		}
+	}
+	for _, file := range []struct{ key, name string }{{"tls_cert", c.TLSCert}, {"tls_key", c.TLSKey}} {
+		if file.name != "" {
+			if f, err := os.Open(file.name); err != nil {
+				wrong = append(wrong, fmt.Errorf("%s cannot be read: %w", file.key, err))
+			} else {
+				_ = f.Close()
+			}
+		}
+	}
+	return wrong
+}

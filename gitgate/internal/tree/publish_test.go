@@ -1,0 +1,204 @@
+package tree_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/converge/gitgate/internal/config"
+	"example.com/converge/gitgate/internal/gitcmd"
+	"example.com/converge/gitgate/internal/gittest"
+	"example.com/converge/gitgate/internal/tree"
+)
+
+func symlink(c *config.Repo) { c.Publish = config.Symlink }
+
+func TestPublish(t *testing.T) {
+	r := gittest.New(t)
+	c := follow(t, r, symlink)
+	first := must(t, c)
+	is(t, c, r)
+	link, err := os.Readlink(c.Directory)
+	if err != nil || filepath.IsAbs(link) || !first.Cloned {
+		t.Errorf("%s, %v, %+v", link, err, first)
+	}
+	must(t, c)
+	if again, _ := os.Readlink(c.Directory); again != link {
+		t.Errorf("nothing has changed, and the link is %s", again)
+	}
+	r.Commit()
+	next := must(t, c)
+	if next.Previous != first.Hash[:12] {
+		t.Errorf("%+v", next)
+	}
+	is(t, c, r)
+	// A reader that is in the old tree reads on.
+	if old := gittest.Read(filepath.Dir(c.Directory), link, "a"); old != "1\n" {
+		t.Errorf("the old tree has %q", old)
+	}
+	// Who changes the published tree gets a new one.
+	write(t, "changed", c.Directory, "a")
+	if result := must(t, c); !result.Repaired {
+		t.Errorf("%+v", result)
+	}
+	is(t, c, r)
+}
+
+func TestPublishRefuses(t *testing.T) {
+	r := gittest.New(t)
+	for name, prepare := range map[string]func(string) error{
+		"a folder with files": func(dir string) error {
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)
+		},
+		"a file":         func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
+		"another's link": func(dir string) error { return os.Symlink("/", dir) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := follow(t, r, symlink)
+			if err := prepare(c.Directory); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.Lstat(c.Directory)
+			fails(t, c, gitcmd.Refused)
+			if now, err := os.Lstat(c.Directory); err != nil || !os.SameFile(before, now) {
+				t.Errorf("it is replaced: %v", err)
+			}
+		})
+	}
+}
+
+func TestPublishDamaged(t *testing.T) {
+	r := gittest.New(t)
+	c := follow(t, r, symlink)
+	must(t, c)
+	r.Commit()
+	if err := os.Remove(filepath.Join(tree.StateDir(c.Directory), "repo.git", "HEAD")); err != nil {
+		t.Fatal(err)
+	}
+	if result := must(t, c); !result.Repaired || result.Hash != r.Head() {
+		t.Errorf("%+v", result)
+	}
+	is(t, c, r)
+}
+
+// TestPublishClock: a clock that was ahead does not keep old trees for years.
+func TestPublishClock(t *testing.T) {
+	r := gittest.New(t)
+	c := follow(t, r, func(c *config.Repo) { c.Publish, c.Keep = config.Symlink, 1 })
+	must(t, c)
+	trees := filepath.Join(tree.StateDir(c.Directory), "trees")
+	for range 3 {
+		r.Commit()
+		must(t, c)
+		all, err := os.ReadDir(trees)
+		if err != nil {
+			t.Fatal(err)
+		}
+		future := time.Now().Add(1000 * time.Hour)
+		for _, e := range all {
+			if err := os.Chtimes(filepath.Join(trees, e.Name()), future, future); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.Commit()
+	must(t, c)
+	if all, err := os.ReadDir(trees); err != nil || len(all) != 2 {
+		t.Errorf("%d trees are there: %v", len(all), err)
+	}
+}
+
+// TestPublishFails: what fails leaves the published tree, and no other.
+func TestPublishFails(t *testing.T) {
+	r := gittest.New(t)
+	c := follow(t, r, func(c *config.Repo) { c.Publish, c.Submodules = config.Symlink, true })
+	must(t, c)
+	before, _ := os.Readlink(c.Directory)
+	sub := gittest.New(t)
+	gittest.Git(t, r.Work, "submodule", "--quiet", "add", sub.URL(), "sub")
+	r.Push("master")
+	fails(t, c, gitcmd.Submodule)
+	if now, _ := os.Readlink(c.Directory); now != before {
+		t.Errorf("the link is %s", now)
+	}
+	if trees, err := os.ReadDir(filepath.Join(tree.StateDir(c.Directory), "trees")); err != nil || len(trees) != 1 {
+		t.Errorf("%v, %v", trees, err)
+	}
+}
+
+// TestReaders reads all the time while 200 pushes arrive: every reader that goes
+// through the link once sees one state of all files, and none goes backwards.
+func TestReaders(t *testing.T) {
+	const pushes, files, readers = 200, 20, 2
+	r := gittest.New(t)
+	commits := r.States(pushes+1, files)
+	push := func(n int) {
+		if err := os.WriteFile(filepath.Join(r.Bare, "refs", "heads", "master"), []byte(commits[n]+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	push(0)
+	c := follow(t, r, symlink)
+	must(t, c)
+	done := make(chan struct{})
+	var wait sync.WaitGroup
+	for range readers {
+		wait.Go(func() {
+			tick := time.NewTicker(time.Millisecond) // the others want the CPU too
+			defer tick.Stop()
+			last := -1
+			for {
+				n, err := readOnce(c.Directory, files)
+				if err != nil || n < last {
+					t.Errorf("after %d there is %d: %v", last, n, err)
+					return
+				}
+				last = n
+				select {
+				case <-done:
+					return
+				case <-tick.C:
+				}
+			}
+		})
+	}
+	for n := range pushes {
+		push(n + 1)
+		must(t, c)
+	}
+	close(done)
+	wait.Wait()
+	if n, err := readOnce(c.Directory, files); err != nil || n != pushes {
+		t.Errorf("at the end there is %d: %v", n, err)
+	}
+}
+
+// readOnce resolves the link and reads all files.
+func readOnce(link string, files int) (int, error) {
+	dir, err := filepath.EvalSymlinks(link)
+	if err != nil {
+		return 0, err
+	}
+	first := ""
+	for i := range files {
+		text, err := os.ReadFile(filepath.Join(dir, "f", fmt.Sprint(i)))
+		if err != nil {
+			return 0, err
+		}
+		if i == 0 {
+			first = string(text)
+		} else if first != string(text) {
+			return 0, fmt.Errorf("half a tree: %s and %s", first, text)
+		}
+	}
+	var n int
+	_, err = fmt.Sscan(strings.TrimSpace(first), &n)
+	return n, err
+}

@@ -1,0 +1,63 @@
+package tree
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"example.com/converge/gitgate/internal/gitcmd"
+)
+
+// begin notes that git is at work, and clears what a run left that was killed.
+// What the lock files of other programs are stays.
+func (t *Tree) begin(gitDir string) error {
+	name := filepath.Join(t.state, runningFile)
+	if _, err := os.Lstat(name); err == nil {
+		n := clearLocks(gitDir)
+		t.log.Info("a run was interrupted: going on from there", "lock_files_removed", n)
+	}
+	return os.WriteFile(name, nil, 0o600)
+}
+
+// end notes that git has ended, unless it was killed: then the next run clears up.
+func (t *Tree) end(err error) {
+	if !gitcmd.Killed(err) {
+		_ = os.Remove(filepath.Join(t.state, runningFile))
+	}
+}
+
+// clearLocks removes what a killed git leaves: lock files, and what is not
+// whole. The caller holds our own lock, so it was our git.
+func clearLocks(gitDir string) (removed int) {
+	_ = filepath.WalkDir(gitDir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // what cannot be read is left
+		}
+		if !entry.IsDir() && strings.HasSuffix(entry.Name(), ".lock") && os.Remove(name) == nil {
+			removed++
+		}
+		return nil
+	})
+	return removed + clearRests(gitDir, time.Time{})
+}
+
+// clearRests removes packs and objects that are not whole, and not older than a
+// time: git leaves them where the disk is full, and so it would stay full.
+func clearRests(gitDir string, since time.Time) (removed int) {
+	_ = filepath.WalkDir(filepath.Join(gitDir, "objects"), func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || !strings.HasPrefix(entry.Name(), "tmp_") {
+			return nil //nolint:nilerr // what cannot be read is left
+		}
+		info, err := entry.Info()
+		if err == nil && !info.ModTime().Before(since) && os.RemoveAll(name) == nil {
+			removed++
+		}
+		if entry.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return removed
+}
