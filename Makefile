@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: build build-downloads image run test test-ship test-wine tidy fmt cover fuzz soak bench rename release tag version clean help
+.PHONY: build build-downloads image image-guest image-gitgate run test test-ship test-wine tidy fmt cover fuzz soak bench rename release tag version clean help
 
 build: ## Build the programs for this machine into bin/
 	@scripts/build
@@ -12,8 +12,14 @@ build: ## Build the programs for this machine into bin/
 build-downloads: ## Cross-compile what the server hands out [DOWNLOADS=bin/downloads] [PLATFORMS="linux/amd64 ..."]
 	@scripts/build-downloads
 
-image: ## Build the server's container image [IMAGE=converge-server] [ENGINE=docker] [ARCH=amd64]
+image: ## Build the server's container image, or dispatch's [TOOL=dispatch] [IMAGE=converge-server] [ENGINE=docker] [ARCH=amd64]
 	@scripts/image
+
+image-guest: ## Build the image to copy guest from [IMAGE=converge-guest] [ENGINE=docker] [ARCH=amd64]
+	@scripts/image-guest
+
+image-gitgate: ## Build gitgate's container image [IMAGE=converge-gitgate] [ENGINE=docker] [BASE=debian:12-slim]
+	@scripts/image-gitgate
 
 run: ## Start a server and an agent here, print the lines to paste [PORT=8080] [LISTEN=127.0.0.1]
 	@scripts/run

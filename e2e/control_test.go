@@ -72,7 +72,7 @@ func TestLocalCommands(t *testing.T) {
 	screen := newScreen(t, "110", "40")
 	screen.typeLine(a.ssh)
 	// Absolute, with the time zone; what is left; how to hold and extend.
-	screen.waitFor(`The session ends at \d\d:\d\d:\d\d \S+, \d+ min( \d+ s)? from now, unless you work on\.`)
+	screen.waitFor(`The session ends at (\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d \S+, \d+ min( \d+ s)? from now, unless you work on\.`)
 	screen.waitFor(`touch "\$agentdir/\.hold"`)
 	screen.waitFor(`More: "\$CONVERGE_AGENT" extend 30m`)
 	screen.typeLine(`"$CONVERGE_AGENT" extend 30m`)

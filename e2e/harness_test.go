@@ -44,7 +44,7 @@ func setup(m *testing.M) int {
 	} {
 		os.Unsetenv(name)
 	}
-	for _, tool := range []string{"server", "agent", "wsproxy", "tcptows"} {
+	for _, tool := range []string{"server", "agent", "wsproxy", "tcptows", "dispatch", "gitgate"} {
 		build := exec.Command("go", "build", "-race", "-o", filepath.Join(dir, tool), "./"+tool)
 		build.Dir = ".." // the workspace's root
 		if out, err := build.CombinedOutput(); err != nil {

@@ -193,7 +193,7 @@ func testPacked(t *testing.T, repo *repository, m module, version, proxy string,
 	run(t, command{dir: dir, env: env, args: []string{"go", "vet", "./..."}})
 	if m.dir != "." {
 		// The root module's tests are of the repository, which is not here.
-		out := run(t, command{dir: dir, env: env, args: []string{"go", "test", "-timeout", "5m", "./..."}})
+		out := run(t, command{dir: dir, env: env, args: []string{"go", "test", "-timeout", "15m", "./..."}})
 		if !strings.Contains(out, "ok  \t") {
 			t.Errorf("no test ran:\n%s", out)
 		}
