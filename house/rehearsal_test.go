@@ -2,6 +2,7 @@ package house_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/url"
@@ -18,9 +19,10 @@ import (
 )
 
 // TestReleaseRehearsal does what a release does, up to the upload: it packs
-// every module that is released at its version into a module proxy that is a folder, then builds
-// and tests each module as it was packed, without go.work, and at last installs
-// every program from an empty folder by the command that users type.
+// every module that is released at its version into a module proxy that is a folder,
+// then builds and tests each module as it was packed, without go.work and with the
+// race detector, and at last installs every program from an empty folder by the
+// command that users type.
 func TestReleaseRehearsal(t *testing.T) {
 	repo := loadRepository(t)
 	version := repo.version(t)
@@ -193,10 +195,12 @@ func testPacked(t *testing.T, repo *repository, m module, version, proxy string,
 	run(t, command{dir: dir, env: env, args: []string{"go", "vet", "./..."}})
 	if m.dir != "." {
 		// The root module's tests are of the repository, which is not here.
-		out := run(t, command{dir: dir, env: env, args: []string{"go", "test", "-timeout", "15m", "./..."}})
+		env = append(env, "CGO_ENABLED=1") // for the race detector
+		out := run(t, command{dir: dir, env: env, args: []string{"go", "test", "-race", "-timeout", "15m", "./..."}})
 		if !strings.Contains(out, "ok  \t") {
 			t.Errorf("no test ran:\n%s", out)
 		}
+		fmt.Print(out)
 	}
 
 	if got, want := string(readFile(t, filepath.Join(dir, "go.mod"))), string(readFile(t, filepath.Join(repo.root, m.dir, "go.mod"))); got != want {

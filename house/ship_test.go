@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // ended is the exit code of a command, and what it wrote.
@@ -52,6 +53,60 @@ func TestShipCapable(t *testing.T) {
 	}
 }
 
+// TestShipBeside: a step that runs beside the others is waited for, its failure
+// ends them, and nothing of it is left when another one fails.
+func TestShipBeside(t *testing.T) {
+	steps := readFile(t, filepath.Join(loadRepository(t).root, "scripts", "steps"))
+	for name, test := range map[string]struct {
+		body string
+		code int
+		want []string
+	}{
+		"good": {"beside waits sh -c 'read x <fifo; echo $x'\nstep first sh -c 'echo from the first >fifo'\njoined\n", 0,
+			[]string{`(?s)==> waits, beside.*==> first.*==> waits\nfrom the first\n`, `first +\d+\.\d\nwaits +\d+\.\d\n`, "steps: 2 passed, 0 failed\n"}},
+		"fails": {"beside waits sh -c 'echo oh; exit 7'\nstep first true\njoined\n", 7,
+			[]string{"==> waits\noh\n", `waits +\d+\.\d FAILED\n`, "passed, 1 failed\n"}},
+		"seen early": {"beside waits false\nstep first sh -c 'until test -e $WORK/failed; do sleep 0.1; done'\nstep never echo the work\njoined\n", 1,
+			[]string{`first +\d+\.\d\nwaits +\d+\.\d FAILED\n`, "steps: 1 passed, 1 failed\n"}},
+		"other fails": {"beside waits sh -c 'echo $$ >pid; echo begun >fifo; exec sleep 600'\nstep first sh -c 'read x <fifo; exit 3'\njoined\n", 3,
+			[]string{`first +\d+\.\d FAILED\n`, "steps: 0 passed, 1 failed\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			writeFile(t, filepath.Join(dir, "scripts", "steps"), string(steps))
+			writeFile(t, filepath.Join(dir, "scripts", "all"), "#!/usr/bin/env bash\nset -euo pipefail\n. scripts/steps\nexport WORK=$work\nmkfifo fifo\n"+test.body+"outcome=ok\n")
+			if err := os.Chmod(filepath.Join(dir, "scripts", "all"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			code, stdout, stderr := ended(t, command{dir: dir, args: []string{"scripts/all"}})
+			if code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			for _, want := range test.want {
+				if !regexp.MustCompile(want).MatchString(stdout) {
+					t.Errorf("it does not say %q: %s%s", want, stdout, stderr)
+				}
+			}
+			if strings.Contains(stdout, "the work") {
+				t.Error("it went on")
+			}
+			if pid, err := os.ReadFile(filepath.Join(dir, "pid")); err == nil {
+				stat := filepath.Join("/proc", strings.TrimSpace(string(pid)), "stat")
+				for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+					// A zombie is dead: it is for process 1 to collect.
+					text, err := os.ReadFile(stat)
+					if err != nil || strings.Contains(string(text), ") Z ") {
+						break
+					}
+					if time.Now().After(deadline) {
+						t.Fatal("what ran beside is left")
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestShipSteps runs steps of which one needs a right: where it is missing, the
 // step is skipped and the table says why; where nobody can tell, it fails.
 func TestShipSteps(t *testing.T) {
@@ -63,8 +118,8 @@ func TestShipSteps(t *testing.T) {
 	}{
 		"there":   {"exit 0", 0, []string{"the work", `second +\d+\.\d\n`, "steps: 3 passed, 0 failed\n"}},
 		"missing": {"echo this machine cannot fly; exit 1", 0, []string{`second +0\.0 skipped: this machine cannot fly\n`, "steps: 2 passed, 0 failed, 1 skipped\n"}},
-		"silent":  {"exit 1", 1, []string{`second +0\.0 FAILED\n`, "steps: 1 passed, 1 failed\n"}},
-		"unknown": {"echo this machine cannot fly; exit 2", 2, []string{`second +0\.0 FAILED\n`, "steps: 1 passed, 1 failed\n"}},
+		"silent":  {"exit 1", 1, []string{`second +\d+\.\d FAILED\n`, "steps: 1 passed, 1 failed\n"}},
+		"unknown": {"echo this machine cannot fly; exit 2", 2, []string{`second +\d+\.\d FAILED\n`, "steps: 1 passed, 1 failed\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
