@@ -1,14 +1,15 @@
 package house_test
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 )
 
 // ended is the exit code of a command, and what it wrote.
@@ -66,18 +67,26 @@ func TestShipBeside(t *testing.T) {
 			[]string{`(?s)==> waits, beside.*==> first.*==> waits\nfrom the first\n`, `first +\d+\.\d\nwaits +\d+\.\d\n`, "steps: 2 passed, 0 failed\n"}},
 		"fails": {"beside waits sh -c 'echo oh; exit 7'\nstep first true\njoined\n", 7,
 			[]string{"==> waits\noh\n", `waits +\d+\.\d FAILED\n`, "passed, 1 failed\n"}},
-		"seen early": {"beside waits false\nstep first sh -c 'until test -e $WORK/failed; do sleep 0.1; done'\nstep never echo the work\njoined\n", 1,
+		"seen early": {"exec 7<>fifo 8<fifo\nbeside waits false\nexec 7>&-\nstep first sh -c 'cat <&8'\nstep never echo the work\njoined\n", 1,
 			[]string{`first +\d+\.\d\nwaits +\d+\.\d FAILED\n`, "steps: 1 passed, 1 failed\n"}},
-		"other fails": {"beside waits sh -c 'echo $$ >pid; echo begun >fifo; exec sleep 600'\nstep first sh -c 'read x <fifo; exit 3'\njoined\n", 3,
+		"other fails": {"beside waits sh -c 'exec 9>life; echo alive >&9; echo begun >fifo; exec sleep 600'\nstep first sh -c 'read x <fifo; exit 3'\njoined\n", 3,
 			[]string{`first +\d+\.\d FAILED\n`, "steps: 0 passed, 1 failed\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			writeFile(t, filepath.Join(dir, "scripts", "steps"), string(steps))
-			writeFile(t, filepath.Join(dir, "scripts", "all"), "#!/usr/bin/env bash\nset -euo pipefail\n. scripts/steps\nexport WORK=$work\nmkfifo fifo\n"+test.body+"outcome=ok\n")
+			writeFile(t, filepath.Join(dir, "scripts", "all"), "#!/usr/bin/env bash\nset -euo pipefail\n. scripts/steps\nmkfifo fifo\n"+test.body+"outcome=ok\n")
 			if err := os.Chmod(filepath.Join(dir, "scripts", "all"), 0o755); err != nil {
 				t.Fatal(err)
 			}
+			if out, err := exec.Command("mkfifo", filepath.Join(dir, "life")).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			life, err := os.OpenFile(filepath.Join(dir, "life"), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer life.Close()
 			code, stdout, stderr := ended(t, command{dir: dir, args: []string{"scripts/all"}})
 			if code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
@@ -90,18 +99,10 @@ func TestShipBeside(t *testing.T) {
 			if strings.Contains(stdout, "the work") {
 				t.Error("it went on")
 			}
-			if pid, err := os.ReadFile(filepath.Join(dir, "pid")); err == nil {
-				stat := filepath.Join("/proc", strings.TrimSpace(string(pid)), "stat")
-				for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-					// A zombie is dead: it is for process 1 to collect.
-					text, err := os.ReadFile(stat)
-					if err != nil || strings.Contains(string(text), ") Z ") {
-						break
-					}
-					if time.Now().After(deadline) {
-						t.Fatal("what ran beside is left")
-					}
-				}
+			// It ends when the last process that has it open has.
+			text, err := io.ReadAll(life)
+			if err != nil || (name == "other fails") != (string(text) == "alive\n") {
+				t.Errorf("what ran beside says %q, %v", text, err)
 			}
 		})
 	}

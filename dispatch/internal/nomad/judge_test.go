@@ -20,7 +20,7 @@ func exited(code string) *api.TaskEvent {
 	return &api.TaskEvent{Type: api.TaskTerminated, Details: map[string]string{"exit_code": code}}
 }
 
-func stub(client string, tasks map[string]*api.TaskState) *api.AllocationListStub {
+func listed(client string, tasks map[string]*api.TaskState) *api.AllocationListStub {
 	return &api.AllocationListStub{ID: "a", ClientStatus: client, DesiredStatus: "run", TaskStates: tasks, ModifyTime: time.Now().UnixNano()}
 }
 
@@ -44,33 +44,33 @@ func TestJudge(t *testing.T) {
 		"running, no allocation":    {Child{Status: "running"}, nil, build.Queued, "queued", -1, false},
 		"stopped, no allocation":    {Child{Status: "dead", Stopped: true}, nil, build.Failure, "cancelled", -1, true},
 		"dead, no allocation":       {Child{Status: "dead"}, nil, build.Error, "Nomad ended it without running it", -1, true},
-		"pending":                   {Child{}, stub("pending", nil), build.Queued, "queued", -1, false},
-		"stopped while pending":     {Child{}, stopping(stub("pending", nil)), build.Failure, "cancelled", -1, true},
-		"prestart":                  {Child{}, stub("running", alone(task("pending", false))), build.Queued, "queued", -1, false},
-		"running":                   {Child{}, stub("running", alone(task("running", false, started))), build.Running, "running", -1, false},
-		"being stopped":             {Child{Stopped: true}, stopping(stub("running", alone(task("running", false, started)))), build.Failure, "cancelled", -1, false},
-		"complete":                  {Child{Status: "dead"}, stub("complete", alone(task("dead", false, started, exited("0")))), build.Success, "success", 0, true},
-		"complete, no task":         {Child{Status: "dead"}, stub("complete", nil), build.Success, "success", 0, true},
-		"failed":                    {Child{Status: "dead"}, stub("failed", alone(task("dead", true, started, exited("2")))), build.Failure, "exit 2", 2, true},
-		"complete, and failed":      {Child{}, stub("complete", alone(task("dead", true, started, exited("1")))), build.Failure, "exit 1", 1, true},
-		"out of memory":             {Child{}, stub("failed", alone(task("dead", true, started, oom))), build.Failure, "exit 137, out of memory", 137, true},
-		"driver":                    {Child{}, stub("failed", alone(task("dead", true, broken))), build.Error, "Driver Failure: " + strings.Repeat("é", 99) + "…", -1, true},
-		"validation":                {Child{}, stub("failed", alone(task("dead", true, happened(api.TaskFailedValidation)))), build.Error, "Failed Validation", -1, true},
-		"setup":                     {Child{}, stub("failed", alone(task("dead", true, happened(api.TaskSetupFailure)))), build.Error, "Setup Failure", -1, true},
-		"nothing said":              {Child{}, stub("failed", alone(task("dead", true))), build.Error, "the task did not start", -1, true},
-		"no exit status":            {Child{}, stub("failed", alone(task("dead", true, started))), build.Error, "the task ended without an exit status", -1, true},
-		"lost":                      {Child{}, stub("lost", alone(task("running", false, started))), build.Error, "Nomad has lost the machine that ran it", -1, true},
-		"unknown":                   {Child{}, stub("unknown", alone(task("running", false, started))), build.Error, "Nomad has lost the machine that ran it", -1, false},
-		"stopped":                   {Child{Stopped: true}, stopping(stub("complete", alone(task("dead", false, started, happened(api.TaskKilling), exited("130"))))), build.Failure, "cancelled", 130, true},
-		"ended by itself, stopped":  {Child{Stopped: true}, stub("complete", alone(task("dead", false, started, exited("0")))), build.Success, "success", 0, true},
-		"failed by itself, stopped": {Child{Stopped: true}, stub("failed", alone(task("dead", true, started, exited("4")))), build.Failure, "exit 4", 4, true},
-		"its helpers go on": {Child{}, stub("running", map[string]*api.TaskState{
+		"pending":                   {Child{}, listed("pending", nil), build.Queued, "queued", -1, false},
+		"stopped while pending":     {Child{}, stopping(listed("pending", nil)), build.Failure, "cancelled", -1, true},
+		"prestart":                  {Child{}, listed("running", alone(task("pending", false))), build.Queued, "queued", -1, false},
+		"running":                   {Child{}, listed("running", alone(task("running", false, started))), build.Running, "running", -1, false},
+		"being stopped":             {Child{Stopped: true}, stopping(listed("running", alone(task("running", false, started)))), build.Failure, "cancelled", -1, false},
+		"complete":                  {Child{Status: "dead"}, listed("complete", alone(task("dead", false, started, exited("0")))), build.Success, "success", 0, true},
+		"complete, no task":         {Child{Status: "dead"}, listed("complete", nil), build.Success, "success", 0, true},
+		"failed":                    {Child{Status: "dead"}, listed("failed", alone(task("dead", true, started, exited("2")))), build.Failure, "exit 2", 2, true},
+		"complete, and failed":      {Child{}, listed("complete", alone(task("dead", true, started, exited("1")))), build.Failure, "exit 1", 1, true},
+		"out of memory":             {Child{}, listed("failed", alone(task("dead", true, started, oom))), build.Failure, "exit 137, out of memory", 137, true},
+		"driver":                    {Child{}, listed("failed", alone(task("dead", true, broken))), build.Error, "Driver Failure: " + strings.Repeat("é", 99) + "…", -1, true},
+		"validation":                {Child{}, listed("failed", alone(task("dead", true, happened(api.TaskFailedValidation)))), build.Error, "Failed Validation", -1, true},
+		"setup":                     {Child{}, listed("failed", alone(task("dead", true, happened(api.TaskSetupFailure)))), build.Error, "Setup Failure", -1, true},
+		"nothing said":              {Child{}, listed("failed", alone(task("dead", true))), build.Error, "the task did not start", -1, true},
+		"no exit status":            {Child{}, listed("failed", alone(task("dead", true, started))), build.Error, "the task ended without an exit status", -1, true},
+		"lost":                      {Child{}, listed("lost", alone(task("running", false, started))), build.Error, "Nomad has lost the machine that ran it", -1, true},
+		"unknown":                   {Child{}, listed("unknown", alone(task("running", false, started))), build.Error, "Nomad has lost the machine that ran it", -1, false},
+		"stopped":                   {Child{Stopped: true}, stopping(listed("complete", alone(task("dead", false, started, happened(api.TaskKilling), exited("130"))))), build.Failure, "cancelled", 130, true},
+		"ended by itself, stopped":  {Child{Stopped: true}, listed("complete", alone(task("dead", false, started, exited("0")))), build.Success, "success", 0, true},
+		"failed by itself, stopped": {Child{Stopped: true}, listed("failed", alone(task("dead", true, started, exited("4")))), build.Failure, "exit 4", 4, true},
+		"its helpers go on": {Child{}, listed("running", map[string]*api.TaskState{
 			Task: task("dead", true, started, exited("3")), "gc": task("running", false, started),
 		}), build.Failure, "exit 3", 3, true},
-		"a helper failed afterwards": {Child{}, stub("failed", map[string]*api.TaskState{
+		"a helper failed afterwards": {Child{}, listed("failed", map[string]*api.TaskState{
 			Task: task("dead", false, started, exited("0")), "gc": task("dead", true, started, exited("1")),
 		}), build.Success, "success", 0, true},
-		"a helper failed before": {Child{}, stub("failed", map[string]*api.TaskState{
+		"a helper failed before": {Child{}, listed("failed", map[string]*api.TaskState{
 			Task: task("dead", true, happened("Sibling Task Failed")), "store": task("dead", true, happened(api.TaskDriverFailure)),
 		}), build.Error, "Driver Failure", -1, true},
 	} {

@@ -11,10 +11,8 @@ import (
 	"example.com/converge/dispatch/internal/signin"
 	"example.com/converge/pkg/apicall"
 	"example.com/converge/pkg/forge"
+	"example.com/converge/pkg/pagetime"
 )
-
-// clock is a time as a page has it: exact for programs, and as it is said.
-type clock struct{ Exact, Said string }
 
 // view is one build, as templates take it. Its texts come from strangers.
 type view struct {
@@ -33,7 +31,7 @@ type view struct {
 	Rerun, RerunOf string
 	State, Reason  string
 	Live           bool
-	Created        clock
+	Created        pagetime.Time
 	Took           string
 	Allocation     string
 	Session        *session
@@ -44,7 +42,7 @@ type view struct {
 // session is a debug session.
 type session struct {
 	Line, URL string
-	Until     clock
+	Until     pagetime.Time
 	Clock     string
 	Open      bool
 }
@@ -79,7 +77,7 @@ func (w *Web) view(ctx context.Context, b build.Build, p *signin.Person, act boo
 	switch {
 	case b.Started.IsZero():
 	case b.Ended.IsZero():
-		v.Took = "for " + span(now.Sub(b.Started))
+		v.Took = "for " + pagetime.Span(now.Sub(b.Started))
 	default:
 		v.Took = "took " + exactSpan(b.Ended.Sub(b.Started))
 	}
@@ -93,7 +91,7 @@ func (w *Web) view(ctx context.Context, b build.Build, p *signin.Person, act boo
 		}
 	}
 	if s := b.Debug; s != nil {
-		v.Session = &session{Line: s.Line, URL: webAddress(s.URL), Until: ahead(s.Until, now), Clock: s.Until.UTC().Format("15:04 MST"), Open: !s.Closed && now.Before(s.Until)}
+		v.Session = &session{Line: s.Line, URL: webAddress(s.URL), Until: pagetime.Until(s.Until, now), Clock: s.Until.UTC().Format("15:04 MST"), Open: !s.Closed && now.Before(s.Until)}
 	}
 	if act && p != nil {
 		v.Can = w.can(ctx, b, p)
@@ -145,36 +143,14 @@ func webAddress(text string) string {
 	return text
 }
 
-func exact(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-func ago(t, now time.Time) clock {
+// ago says how long it has been; none where it has not.
+func ago(t, now time.Time) pagetime.Time {
 	if t.IsZero() {
-		return clock{}
+		return pagetime.Time{}
 	}
-	return clock{exact(t), span(now.Sub(t)) + " ago"}
-}
-
-func ahead(t, now time.Time) clock {
-	if d := t.Sub(now); d > 0 {
-		return clock{exact(t), "in " + span(d)}
-	}
-	return clock{exact(t), "now"}
-}
-
-// span says a duration that is still running roughly: a page that says little
-// changes seldom.
-func span(d time.Duration) string {
-	switch {
-	case d < 10*time.Second:
-		return "a moment"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d/(10*time.Second))*10)
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d/time.Minute))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h %02d", int(d/time.Hour), int(d/time.Minute)%60)
-	}
-	return fmt.Sprintf("%d days", int(d/(24*time.Hour)))
+	p := pagetime.Since(t, now)
+	p.Said += " ago"
+	return p
 }
 
 // exactSpan says a duration that is over.

@@ -6,8 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
+	"example.com/converge/pkg/pagetime"
 	"example.com/converge/pkg/transport"
 	"example.com/converge/server/internal/presence"
 )
@@ -26,7 +26,7 @@ type row struct {
 	ID, Remote, Software string
 	State, Class         string
 	Users                int
-	Since, Expires       clock
+	Since, Expires       pagetime.Time
 	Meta                 []string
 	Away                 bool
 	Clients              []visitor
@@ -34,12 +34,9 @@ type row struct {
 
 type visitor struct {
 	Remote, Session, First string
-	Since                  clock
+	Since                  pagetime.Time
 	ToAgent, ToClient      string
 }
-
-// clock is a time as the page has it: exact for programs, and as it is said.
-type clock struct{ Exact, Said string }
 
 // view makes what a viewer sees.
 func (h *Handler) view(v Viewer, query string) view {
@@ -49,17 +46,17 @@ func (h *Handler) view(v Viewer, query string) view {
 	visitors := map[string][]visitor{}
 	for _, c := range clients {
 		visitors[c.ID] = append(visitors[c.ID], visitor{
-			Remote: transport.Printable(c.Remote), Session: c.Session, First: c.First, Since: ago(c.Since, now),
+			Remote: transport.Printable(c.Remote), Session: c.Session, First: c.First, Since: pagetime.Since(c.Since, now),
 			ToAgent: size(c.ToAgent), ToClient: size(c.ToClient),
 		})
 	}
 	for _, a := range agents {
 		r := row{
 			ID: a.ID, Remote: transport.Printable(a.Remote), Software: clip(a.Software), State: a.State, Class: class(a.State), Users: a.Users,
-			Since: ago(a.Since, now), Clients: visitors[a.ID],
+			Since: pagetime.Since(a.Since, now), Clients: visitors[a.ID],
 		}
 		if a.Expires != nil {
-			r.Expires = in(*a.Expires, now)
+			r.Expires = pagetime.Until(*a.Expires, now)
 		}
 		for name, value := range a.Meta {
 			r.Meta = append(r.Meta, clip(name)+": "+clip(value))
@@ -115,35 +112,6 @@ func (h *Handler) json(w http.ResponseWriter, v Viewer, query string) {
 		Agents  []presence.Agent  `json:"agents"`
 		Clients []presence.Client `json:"clients"`
 	}{agents, clients})
-}
-
-func exact(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// ago says how long it has been.
-func ago(t, now time.Time) clock { return clock{exact(t), span(now.Sub(t))} }
-
-// in says how long it will be.
-func in(t, now time.Time) clock {
-	if d := t.Sub(now); d > 0 {
-		return clock{exact(t), "in " + span(d)}
-	}
-	return clock{exact(t), "now"}
-}
-
-// span says a duration with one or two figures: nobody looks at the others, and
-// a page that says little changes seldom.
-func span(d time.Duration) string {
-	switch {
-	case d < 10*time.Second:
-		return "a moment"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d/(10*time.Second))*10)
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d/time.Minute))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h %02d", int(d/time.Hour), int(d/time.Minute)%60)
-	}
-	return fmt.Sprintf("%d days", int(d/(24*time.Hour)))
 }
 
 // size says a number of bytes.
