@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -11,52 +10,30 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"example.com/converge/dispatch/internal/engine"
+	"example.com/converge/pkg/clitest"
 	"example.com/converge/pkg/nomadtest"
 )
 
 // patience bounds every wait for an event; it decides no test that is right.
 const patience = 2 * time.Minute
 
-// said keeps what a process prints and wakes who waits for it.
-type said struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	more chan struct{}
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.text.Write(p)
-	close(s.more)
-	s.more = make(chan struct{})
-	return len(p), nil
-}
-
-func (s *said) now() (string, <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String(), s.more
-}
-
 // process is a dispatch that serves.
 type process struct {
 	t   *testing.T
 	cmd *exec.Cmd
-	log *said
+	log *clitest.Output
 	url string
 }
 
 // started starts one with nothing but an environment, as Albatros is started.
 func started(t *testing.T, environment []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, log: &said{more: make(chan struct{})}}
+	p := &process{t: t, log: clitest.NewOutput()}
 	p.cmd = exec.Command("dispatch", args...)
 	p.cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -69,7 +46,7 @@ func started(t *testing.T, environment []string, args ...string) *process {
 			_ = p.cmd.Wait()
 		}
 		if t.Failed() {
-			text, _ := p.log.now()
+			text, _ := p.log.Now()
 			t.Log(text)
 		}
 		http.DefaultClient.CloseIdleConnections()
@@ -84,7 +61,7 @@ func (p *process) await(pattern string) string {
 	form := regexp.MustCompile(pattern)
 	deadline := time.After(patience)
 	for {
-		text, more := p.log.now()
+		text, more := p.log.Now()
 		if found := form.FindStringSubmatch(text); found != nil {
 			return found[len(found)-1]
 		}

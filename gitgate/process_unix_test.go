@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"example.com/converge/gitgate/internal/gittest"
+	"example.com/converge/pkg/clitest"
 )
 
 const secret = "correct horse"
@@ -29,37 +29,15 @@ const secret = "correct horse"
 type running struct {
 	t       *testing.T
 	cmd     *exec.Cmd
-	log     *logOf
+	log     *clitest.Output
 	address string
 	config  string
-}
-
-// logOf keeps what a process prints and wakes who waits for it.
-type logOf struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	more chan struct{}
-}
-
-func (l *logOf) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text.Write(p)
-	close(l.more)
-	l.more = make(chan struct{})
-	return len(p), nil
-}
-
-func (l *logOf) now() (string, <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String(), l.more
 }
 
 // serve starts gitgate with a configuration, whose port is a free one.
 func serve(t *testing.T, config string, args ...string) *running {
 	t.Helper()
-	r := &running{t: t, log: &logOf{more: make(chan struct{})}, config: filepath.Join(t.TempDir(), "config.yaml")}
+	r := &running{t: t, log: clitest.NewOutput(), config: filepath.Join(t.TempDir(), "config.yaml")}
 	r.write(config)
 	r.cmd = exec.Command("gitgate", append([]string{"--config", r.config, "--listen", "127.0.0.1", "--port", "0"}, args...)...)
 	r.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
@@ -73,7 +51,7 @@ func serve(t *testing.T, config string, args ...string) *running {
 			_ = r.cmd.Wait()
 		}
 		if t.Failed() {
-			text, _ := r.log.now()
+			text, _ := r.log.Now()
 			t.Log(text)
 		}
 	})
@@ -98,7 +76,7 @@ func (r *running) await(pattern string, times int) string {
 	expression := regexp.MustCompile(pattern)
 	timeout := time.After(patience)
 	for {
-		text, more := r.log.now()
+		text, more := r.log.Now()
 		if all := expression.FindAllStringSubmatch(text, -1); len(all) >= times {
 			return all[times-1][len(all[0])-1]
 		}
@@ -112,7 +90,7 @@ func (r *running) await(pattern string, times int) string {
 
 // count is how often the log has a pattern.
 func (r *running) count(pattern string) int {
-	text, _ := r.log.now()
+	text, _ := r.log.Now()
 	return len(regexp.MustCompile(pattern).FindAllString(text, -1))
 }
 

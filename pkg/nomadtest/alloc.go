@@ -33,7 +33,7 @@ func (a *allocation) event(kind, message string, details map[string]string) {
 	a.events = append(a.events, map[string]any{"Type": kind, "Time": time.Now().UnixNano(), "DisplayMessage": message, "Details": details})
 }
 
-func (c *child) stub() map[string]any {
+func (c *child) summary() map[string]any {
 	a := c.alloc
 	states := map[string]any{}
 	if a.task != "" {
@@ -52,7 +52,7 @@ func (n *Nomad) listAllocations(w http.ResponseWriter, r *http.Request) {
 	list := []map[string]any{}
 	for _, id := range n.order {
 		if c := n.kids[id]; c != nil && c.alloc != nil {
-			list = append(list, c.stub())
+			list = append(list, c.summary())
 		}
 	}
 	answer(w, list)
@@ -63,7 +63,7 @@ func (n *Nomad) jobAllocations(w http.ResponseWriter, r *http.Request) {
 	defer n.state.Unlock()
 	list := []map[string]any{}
 	if c := n.kids[r.PathValue("id")]; c != nil && c.alloc != nil {
-		list = append(list, c.stub())
+		list = append(list, c.summary())
 	}
 	answer(w, list)
 }

@@ -32,12 +32,12 @@ func (c *Client) Children(ctx context.Context, job string, index uint64) ([]Chil
 	ctx, cancel := context.WithTimeout(ctx, wait+wait/16+timeout)
 	defer cancel()
 	q := &api.QueryOptions{Prefix: job + infix, WaitIndex: index, WaitTime: wait}
-	stubs, meta, err := c.api.Jobs().ListOptions(&api.JobListOptions{Fields: &api.JobListFields{Meta: true}}, q.WithContext(ctx))
+	listed, meta, err := c.api.Jobs().ListOptions(&api.JobListOptions{Fields: &api.JobListFields{Meta: true}}, q.WithContext(ctx))
 	if err != nil {
 		return nil, 0, c.mistake("list the builds of "+job, err)
 	}
-	children := make([]Child, 0, len(stubs))
-	for _, s := range stubs {
+	children := make([]Child, 0, len(listed))
+	for _, s := range listed {
 		if !IsChild(s.ID, job) {
 			continue
 		}
@@ -81,18 +81,18 @@ func (c *Client) Allocations(ctx context.Context, index uint64) (map[string]*api
 	ctx, cancel := context.WithTimeout(ctx, wait+wait/16+timeout)
 	defer cancel()
 	q := &api.QueryOptions{WaitIndex: index, WaitTime: wait, Params: map[string]string{"resources": "false", "task_states": "true"}}
-	stubs, meta, err := c.api.Allocations().List(q.WithContext(ctx))
+	listed, meta, err := c.api.Allocations().List(q.WithContext(ctx))
 	if err != nil {
 		return nil, 0, c.mistake("list the allocations", err)
 	}
-	return newest(stubs), next(meta, index), nil
+	return newest(listed), next(meta, index), nil
 }
 
 // AllocationOf returns the newest allocation of a job, nil where there is none.
 func (c *Client) AllocationOf(ctx context.Context, id string) (*api.AllocationListStub, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	stubs, _, err := c.api.Jobs().Allocations(id, true, (&api.QueryOptions{}).WithContext(ctx))
+	listed, _, err := c.api.Jobs().Allocations(id, true, (&api.QueryOptions{}).WithContext(ctx))
 	var said api.UnexpectedResponseError
 	switch {
 	case errors.As(err, &said) && said.StatusCode() == http.StatusNotFound:
@@ -100,12 +100,12 @@ func (c *Client) AllocationOf(ctx context.Context, id string) (*api.AllocationLi
 	case err != nil:
 		return nil, c.mistake(fmt.Sprintf("list the allocations of %s", id), err)
 	}
-	return newest(stubs)[id], nil
+	return newest(listed)[id], nil
 }
 
-func newest(stubs []*api.AllocationListStub) map[string]*api.AllocationListStub {
-	all := make(map[string]*api.AllocationListStub, len(stubs))
-	for _, s := range stubs {
+func newest(listed []*api.AllocationListStub) map[string]*api.AllocationListStub {
+	all := make(map[string]*api.AllocationListStub, len(listed))
+	for _, s := range listed {
 		if other := all[s.JobID]; other == nil || s.CreateIndex > other.CreateIndex {
 			all[s.JobID] = s
 		}
