@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -97,7 +98,8 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("timeout %v is negative", time.Duration(d))
 		}
 	}
-	_, err := c.Connection.tls()
+	connection := c.Connection.resolved()
+	_, err := connection.tls()
 	return err
 }
 
@@ -125,15 +127,12 @@ func (e *ExecutionConfig) idle() []string {
 
 // engine returns a client for the engine.
 func (c *Config) engine(requests, failures Counter) (*engine.Client, error) {
-	config, err := c.Connection.tls()
+	connection := c.Connection.resolved()
+	config, err := connection.tls()
 	if err != nil {
 		return nil, err
 	}
-	host := c.Connection.Host
-	if host == "" {
-		host = os.Getenv("DOCKER_HOST")
-	}
-	opts := engine.Options{Host: host, TLS: config, Timeout: c.Timeouts.HTTP.or(15 * time.Second)}
+	opts := engine.Options{Host: connection.Host, TLS: config, Timeout: c.Timeouts.HTTP.or(15 * time.Second)}
 	if requests != nil {
 		opts.Request = requests.Inc
 	}
@@ -141,6 +140,31 @@ func (c *Config) engine(requests, failures Counter) (*engine.Client, error) {
 		opts.Failure = failures.Inc
 	}
 	return engine.New(opts)
+}
+
+// resolved is the connection with what Docker's variables say of it where the
+// configuration names no host. They belong together: a host of one's own takes
+// nothing from them.
+func (c ConnectionConfig) resolved() ConnectionConfig {
+	if c.Host != "" {
+		return c
+	}
+	c.Host = os.Getenv("DOCKER_HOST")
+	dir := os.Getenv("DOCKER_CERT_PATH")
+	switch {
+	case c.Host == "" || strings.HasPrefix(c.Host, "unix:") || c.CACert != "" || c.Cert != "" || c.Key != "":
+		return c
+	case dir == "" && os.Getenv("DOCKER_TLS_VERIFY") == "":
+		return c
+	case dir == "":
+		home, err := os.UserHomeDir()
+		if err != nil {
+			home = string(filepath.Separator)
+		}
+		dir = filepath.Join(home, ".docker")
+	}
+	c.CACert, c.Cert, c.Key = filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	return c
 }
 
 // tls returns what secures the connection; nil if nothing is given.
