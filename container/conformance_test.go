@@ -3,7 +3,6 @@
 package container_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"example.com/converge/container"
+	"example.com/converge/pkg/watchtest"
 )
 
 // conformance is what every engine has to pass.
@@ -89,7 +89,7 @@ func testTerminal(t *testing.T, w *world) {
 
 	r = session(t, c).terminal(80, 25).shell()
 	r.write("stty size; echo one=$((1+0))\n")
-	r.out.expect(t, "one=1\r\n")
+	r.out.Expect(t, "one=1\r\n")
 	if !strings.Contains(r.out.String(), "25 80") {
 		t.Errorf("output %q", r.out)
 	}
@@ -97,7 +97,7 @@ func testTerminal(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	r.write("stty size; echo two=$((1+1))\n")
-	r.out.expect(t, "two=2\r\n")
+	r.out.Expect(t, "two=2\r\n")
 	if !strings.Contains(r.out.String(), "25 120") {
 		t.Errorf("output %q", r.out)
 	}
@@ -129,7 +129,7 @@ func testTerminalInputEnd(t *testing.T, w *world) {
 func testKeys(t *testing.T, w *world) {
 	_, c := connect(t, w.config(w.shell))
 	r := session(t, c).terminal(80, 25).exec("stty raw -echo; echo ready; od -An -tx1 -N5; stty sane")
-	r.out.expect(t, "ready")
+	r.out.Expect(t, "ready")
 	r.write("\x10\x11\x10\x00a")
 	_ = r.wait()
 	if !strings.Contains(r.out.String(), "10 11 10 00 61") {
@@ -146,7 +146,7 @@ func testInputEnd(t *testing.T, w *world) {
 	// The end of stdin is not the program's: it runs, and takes signals.
 	r = session(t, c).exec(`exec 2>/dev/null; trap 'echo signal; exit 7' USR1; cat; echo ended; while :; do sleep 0.05; done 2>&-`)
 	_ = r.in.Close()
-	r.out.expect(t, "ended")
+	r.out.Expect(t, "ended")
 	if err := r.OnSignal(1, "USR1"); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func testSignals(t *testing.T, w *world) {
 	_, c := connect(t, w.config(w.shell))
 	for _, name := range []string{"TERM", "KILL", "HUP", "INT", "QUIT", "USR1"} {
 		r := session(t, c).exec("echo ready; exec sleep 1000")
-		r.out.expect(t, "ready")
+		r.out.Expect(t, "ready")
 		if err := r.OnSignal(1, name); err != nil {
 			t.Fatal(err)
 		}
@@ -204,8 +204,8 @@ func testBulk(t *testing.T, w *world) {
 	if got := r.wait(); got != 0 {
 		t.Errorf("status %d", got)
 	}
-	if !bytes.Equal(r.out.b.Bytes(), sent) || !bytes.Equal(r.errs.b.Bytes(), sent) {
-		t.Errorf("sent %d bytes, got %d and %d, or others", len(sent), r.out.b.Len(), r.errs.b.Len())
+	if out, errs := r.out.String(), r.errs.String(); out != string(sent) || errs != string(sent) {
+		t.Errorf("sent %d bytes, got %d and %d, or others", len(sent), len(out), len(errs))
 	}
 }
 
@@ -217,7 +217,7 @@ func testLeft(t *testing.T, w *world) {
 		"trap '' HUP; echo $$; while :; do sleep 0.1; done",
 	} {
 		r := session(t, c).exec(line)
-		pid := strings.TrimSpace(r.out.expect(t, "\n"))
+		pid := strings.TrimSpace(r.out.Expect(t, "\n"))
 		r.close()
 		session(t, c).exec("kill -0 "+pid+" 2>/dev/null").ends(1, "", "")
 	}
@@ -244,9 +244,9 @@ func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 func testShutdown(t *testing.T, w *world) {
 	h, c := connect(t, w.config(w.shell))
 	r := session(t, c).exec("trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.05; done")
-	r.out.expect(t, "ready")
+	r.out.Expect(t, "ready")
 	deaf := session(t, c).exec("trap '' TERM; echo ready; while :; do sleep 0.05; done")
-	deaf.out.expect(t, "ready")
+	deaf.out.Expect(t, "ready")
 	ctx, cancel := context.WithCancel(context.Background())
 	down := make(chan struct{})
 	go func() {
@@ -383,7 +383,7 @@ func testMany(t *testing.T, w *world) {
 				return
 			}
 			defer s.OnClose()
-			out, done := newBuffer(), make(chan container.ExitStatus, 1)
+			out, done := &watchtest.Output{}, make(chan container.ExitStatus, 1)
 			line := fmt.Sprintf("cat; exit %d", i)
 			if err := s.OnExecRequest(0, line, strings.NewReader(line), out, io.Discard, func(s container.ExitStatus) { done <- s }); err != nil {
 				t.Error(err)

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // The example serves a client that logs in with its key, within its size.
@@ -78,5 +80,5 @@ func TestExample(t *testing.T) {
 		t.Errorf("%q, %v", said, err)
 	}
 	_ = c.Close()
-	eventually(t, "the container is left", func() bool { return len(e.Containers()) == 0 })
+	watchtest.Eventually(t, "the container is left", func() bool { return len(e.Containers()) == 0 })
 }

@@ -196,7 +196,7 @@ func TestEngineIsLostAndComesBack(t *testing.T) {
 	e.Start()
 	_, c := connect(t, w.config("shell"))
 	r := session(t, c).exec("echo ready; cat; exit 7")
-	r.out.expect(t, "ready")
+	r.out.Expect(t, "ready")
 	e.Stop()
 	e.Start()
 	// With its connection cut the program has come to the end of its input.
@@ -213,7 +213,7 @@ func TestEngineIsLost(t *testing.T) {
 	cfg.Timeouts.Signal = cfg.Timeouts.CommandStart
 	h, c := connect(t, cfg)
 	r := session(t, c).exec("echo ready; cat")
-	r.out.expect(t, "ready")
+	r.out.Expect(t, "ready")
 	e.Stop()
 	if got := r.wait(); got != container.StatusUnknown {
 		t.Errorf("status %d", got)
@@ -307,7 +307,7 @@ func TestContainerIsRemoved(t *testing.T) {
 	e.Start()
 	_, c := connect(t, w.config("shell"))
 	r := session(t, c).exec("echo ready; sleep 1000")
-	r.out.expect(t, "ready")
+	r.out.Expect(t, "ready")
 	e.Kill(c.ContainerID())
 	if got := r.wait(); got != container.StatusUnknown {
 		t.Errorf("status %d", got)
@@ -372,7 +372,7 @@ func TestAgentOfTheImage(t *testing.T) {
 		}
 		_, c := connect(t, cfg)
 		r := session(t, c).exec("echo ready; exec sleep 1000")
-		r.out.expect(t, "ready")
+		r.out.Expect(t, "ready")
 		if err := r.OnSignal(1, "TERM"); err != nil {
 			t.Error(err)
 		}
@@ -452,7 +452,7 @@ func TestHurry(t *testing.T) {
 	existing.Execution.Existing = c.ContainerID()
 	h, c = connect(t, existing)
 	r := session(t, c).exec("trap '' HUP; echo ready; while :; do sleep 0.1; done")
-	r.out.expect(t, "ready")
+	r.out.Expect(t, "ready")
 	h.Hurry(time.Hour)
 	_ = r.in.Close()
 	h.OnDisconnect()

@@ -3,17 +3,15 @@
 package container_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"example.com/converge/container"
+	"example.com/converge/pkg/watchtest"
 )
 
 // patience is how long a test waits for what must come.
@@ -71,8 +69,8 @@ type run struct {
 	*container.Session
 	t      testing.TB
 	in     *io.PipeWriter
-	out    *buffer
-	errs   *buffer
+	out    *watchtest.Output
+	errs   *watchtest.Output
 	status chan container.ExitStatus
 }
 
@@ -83,7 +81,7 @@ func session(t testing.TB, c *container.Connection) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{Session: s, t: t, out: newBuffer(), errs: newBuffer(), status: make(chan container.ExitStatus, 1)}
+	r := &run{Session: s, t: t, out: &watchtest.Output{}, errs: &watchtest.Output{}, status: make(chan container.ExitStatus, 1)}
 	t.Cleanup(r.close)
 	return r
 }
@@ -154,66 +152,6 @@ func (r *run) ends(status container.ExitStatus, out, errs string) {
 	_ = r.in.Close()
 	if got := r.wait(); got != status || r.out.String() != out || r.errs.String() != errs {
 		r.t.Errorf("status %d, output %q, errors %q; want %d, %q, %q", got, r.out, r.errs, status, out, errs)
-	}
-}
-
-// buffer is what a client has received.
-type buffer struct {
-	mu   sync.Mutex
-	more *sync.Cond
-	b    bytes.Buffer
-}
-
-func newBuffer() *buffer {
-	b := &buffer{}
-	b.more = sync.NewCond(&b.mu)
-	return b
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.more.Broadcast()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// expect waits until the text has come.
-func (b *buffer) expect(t testing.TB, text string) string {
-	t.Helper()
-	late := false
-	timer := time.AfterFunc(patience, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		late = true
-		b.more.Broadcast()
-	})
-	defer timer.Stop()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for !strings.Contains(b.b.String(), text) {
-		if late {
-			t.Fatalf("%q does not come, only %q", text, b.b.String())
-		}
-		b.more.Wait()
-	}
-	return b.b.String()
-}
-
-// eventually waits until ok.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatal(what)
-		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"example.com/converge/container"
 	"example.com/converge/container/enginetest"
+	"example.com/converge/pkg/watchtest"
 )
 
 // agent puts a script in the place of the image's guest agent; $GUEST is the agent.
@@ -114,7 +115,7 @@ func TestGoneBeforeBegin(t *testing.T) {
 		defer close(ended)
 		r.OnClose()
 	}()
-	eventually(t, "the session does not end", func() bool {
+	watchtest.Eventually(t, "the session does not end", func() bool {
 		return errors.Is(r.OnExecRequest(2, "true", strings.NewReader(""), io.Discard, io.Discard, nil), container.ErrClosed)
 	})
 	if err := os.WriteFile(begin, []byte("\n"), 0); err != nil {

@@ -32,7 +32,7 @@ func testSessionMode(t *testing.T, w *world) {
 	session(t, c).exec("sleep 0.3; echo late").ends(0, "late\n", "")
 
 	r = session(t, c).exec("trap 'exit 6' TERM; echo ready; while :; do sleep 0.05; done")
-	r.out.expect(t, "ready")
+	r.out.Expect(t, "ready")
 	if err := r.OnSignal(1, "TERM"); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func testSessionMode(t *testing.T, w *world) {
 
 	// A client that goes takes its container along.
 	r = session(t, c).exec("echo ready; sleep 1000")
-	r.out.expect(t, "ready")
+	r.out.Expect(t, "ready")
 	r.close()
 
 	cfg.Execution.Cmd = []string{"/bin/sh", "-c", "echo configured"}
@@ -67,7 +67,7 @@ func testSessionTerminal(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	r.write("stty size; echo a=$((1+0))\n")
-	r.out.expect(t, "a=1\r\n")
+	r.out.Expect(t, "a=1\r\n")
 	if !strings.Contains(r.out.String(), "25 120") {
 		t.Errorf("output %q", r.out)
 	}
@@ -89,7 +89,7 @@ func testExisting(t *testing.T, w *world) {
 		h, ec := connect(t, existing)
 		session(t, ec).exec("echo in it; exit 2").ends(2, "in it\n", "")
 		r := session(t, ec).exec("echo $$; exec sleep 1000")
-		pid := strings.TrimSpace(r.out.expect(t, "\n"))
+		pid := strings.TrimSpace(r.out.Expect(t, "\n"))
 		_ = r.in.Close()
 		h.OnDisconnect()
 		// It is not ours: it goes on, without what we have started.

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"example.com/converge/dispatch/internal/engine"
-	"example.com/converge/pkg/clitest"
 	"example.com/converge/pkg/nomadtest"
+	"example.com/converge/pkg/watchtest"
 )
 
 // patience bounds every wait for an event; it decides no test that is right.
@@ -26,14 +26,14 @@ const patience = 2 * time.Minute
 type process struct {
 	t   *testing.T
 	cmd *exec.Cmd
-	log *clitest.Output
+	log *watchtest.Output
 	url string
 }
 
 // started starts one with nothing but an environment, as Albatros is started.
 func started(t *testing.T, environment []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, log: clitest.NewOutput()}
+	p := &process{t: t, log: &watchtest.Output{}}
 	p.cmd = exec.Command("dispatch", args...)
 	p.cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -46,8 +46,7 @@ func started(t *testing.T, environment []string, args ...string) *process {
 			_ = p.cmd.Wait()
 		}
 		if t.Failed() {
-			text, _ := p.log.Now()
-			t.Log(text)
+			t.Log(p.log)
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
@@ -58,19 +57,8 @@ func started(t *testing.T, environment []string, args ...string) *process {
 // await waits for a line of the log, and returns what its group matched.
 func (p *process) await(pattern string) string {
 	p.t.Helper()
-	form := regexp.MustCompile(pattern)
-	deadline := time.After(patience)
-	for {
-		text, more := p.log.Now()
-		if found := form.FindStringSubmatch(text); found != nil {
-			return found[len(found)-1]
-		}
-		select {
-		case <-more:
-		case <-deadline:
-			p.t.Fatalf("the log does not say %s", pattern)
-		}
-	}
+	found := p.log.Await(p.t, pattern, 1)
+	return found[len(found)-1]
 }
 
 // world is what a process talks to.

@@ -160,7 +160,7 @@ func TestOIDCOutlivesToken(t *testing.T) {
 	rewrite(t, file, stale)
 	g.CutAll(true)
 	for _, name := range []string{"gitlab/1", "acme/widgets/1"} {
-		s.out.waitFor(t, `msg="agent registered" id=`+name+` `, 2)
+		s.out.Await(t, `msg="agent registered" id=`+name+` `, 2)
 	}
 	byFile.allowed(t)
 	byGitHub.allowed(t)
@@ -170,7 +170,7 @@ func TestOIDCOutlivesToken(t *testing.T) {
 	s.kill(t)
 	again := s.restart(t, flags...)
 	for _, name := range []string{"gitlab/1", "acme/widgets/1"} {
-		again.out.waitFor(t, `msg="agent registered" id=`+name+` `, 1)
+		again.out.Await(t, `msg="agent registered" id=`+name+` `, 1)
 	}
 	byFile.allowed(t)
 	byGitHub.allowed(t)
@@ -209,19 +209,19 @@ func TestStaticTokens(t *testing.T) {
 	}
 
 	client := start(t, []string{byFile(alice)}, "/bin/sh", "-c", "exec "+a.stock+" 'echo in; cat'")
-	client.out.waitFor(t, "in", 1)
+	client.out.Await(t, "in", 1)
 	goesOn := start(t, []string{byFile(kept)}, "/bin/sh", "-c", "exec "+stays.stock+" 'echo in; cat'")
-	goesOn.out.waitFor(t, "in", 1)
+	goesOn.out.Await(t, "in", 1)
 
 	rewrite(t, tokens, ciLine, "nonsense", keptLine)
-	s.out.waitFor(t, `line 2`, 1) // and nothing is revoked
+	s.out.Await(t, `line 2`, 1) // and nothing is revoked
 	a.allowed(t, byFile(alice))
 
 	rewrite(t, tokens, keptLine)
 	if code := client.wait(t); code != 255 {
 		t.Errorf("the client's exit code is %d: %s", code, client.out)
 	}
-	a.out.waitFor(t, "let this credential in no more", 1)
+	a.out.Await(t, "let this credential in no more", 1)
 	stays.allowed(t, byFile(kept))
 	stays.refused(t, "it may have been revoked", byFile(alice))
 	select {

@@ -208,7 +208,7 @@ func TestBuilderStops(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		k := newTask(t, s.url(), commit, envelope("x", "DISPATCH_DEBUG_URL="+dispatch.url, "DISPATCH_DEBUG_TOKEN=t"), "NOMAD_META_DISPATCH_ENVELOPE=1")
 		p := k.start()
-		p.out.waitFor(t, "begun", 1)
+		p.out.Await(t, "begun", 1)
 		p.signal(signal)
 		if code := p.wait(t); code != 9 || !strings.Contains(p.out.String(), "told") || len(dispatch.all()) != 0 {
 			t.Errorf("%v: exit code %d:\n%s%+v", signal, code, p.out, dispatch.all())

@@ -20,6 +20,7 @@ import (
 	"testing"
 
 	"example.com/converge/e2e/internal/fault"
+	"example.com/converge/pkg/watchtest"
 )
 
 // throughGate is the agent's URL for a client that comes through a gate.
@@ -74,14 +75,14 @@ type conversation struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *bufio.Reader
-	stderr *output
+	stderr *watchtest.Output
 	said   int
 }
 
 func converse(t *testing.T, id identity, url string, options ...string) *conversation {
 	t.Helper()
 	args := append(viaWsproxy(id, "'"+url+"'").options, "-oServerAliveCountMax=36")
-	c := &conversation{t: t, cmd: exec.CommandContext(t.Context(), "ssh", append(append(options, args...), "abc@localhost", "cat")...), stderr: newOutput()}
+	c := &conversation{t: t, cmd: exec.CommandContext(t.Context(), "ssh", append(append(options, args...), "abc@localhost", "cat")...), stderr: &watchtest.Output{}}
 	c.cmd.Stderr = c.stderr
 	var err error
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
@@ -234,7 +235,7 @@ func TestForgedResume(t *testing.T) {
 			f := newForger(t, forged)
 			x.gate.Lead(f.Listener.Addr().String())
 			x.gate.CutAll(true)
-			await(t, "attempts to resume", func() bool { return f.attempts.Load() >= 3 })
+			watchtest.Eventually(t, "attempts to resume", func() bool { return f.attempts.Load() >= 3 })
 			x.gate.Lead(x.servers[0].addr)
 			x.gate.CutAll(true)
 			c.say(3)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/converge/e2e/internal/fault"
+	"example.com/converge/pkg/watchtest"
 )
 
 // strikeKind is one kind of card of the deck from which the schedule is drawn.
@@ -53,7 +54,7 @@ func (c *chaos) schedule() {
 	// noticed: nobody says that it is lost. The others do not wait for it.
 	w := c.workers[len(c.workers)-1]
 	c.settle("the beginning")
-	await(c.t, "a session to put into a hole", func() bool { return w.gate.Set(0, fault.Fault{Kind: fault.Swallow, Up: true}) })
+	watchtest.Eventually(c.t, "a session to put into a hole", func() bool { return w.gate.Set(0, fault.Fault{Kind: fault.Swallow, Up: true}) })
 	c.note("the last session of %q is in a hole for good", w.name)
 	deck := deck
 	if c.soak > 0 {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"example.com/converge/e2e/internal/fault"
+	"example.com/converge/pkg/watchtest"
 )
 
 // worker makes one transfer after the other, through a gate of its own.
@@ -32,7 +33,7 @@ type worker struct {
 	gate   *fault.Gate
 	config string   // of ssh
 	proxy  *process // its tcptows, if it has one
-	stderr *output
+	stderr *watchtest.Output
 	// work makes one transfer and returns how many bytes it has compared.
 	work func(w *worker, n uint64) (int64, error)
 	// paced is whether faults wait for its progress.
@@ -62,7 +63,7 @@ func (c *chaos) hire() {
 		{"shell by tcptows", true, (*worker).shell},
 		{"shell in a hole", false, (*worker).shell},
 	} {
-		w := &worker{c: c, name: job.name, number: uint64(i + 1), work: job.work, stderr: newOutput(), gate: c.gate()}
+		w := &worker{c: c, name: job.name, number: uint64(i + 1), work: job.work, stderr: &watchtest.Output{}, gate: c.gate()}
 		w.rng = c.random(w.number)
 		w.paced = i != 8
 		c.workers = append(c.workers, w)
@@ -70,7 +71,7 @@ func (c *chaos) hire() {
 		way := "ProxyCommand '" + tool("wsproxy") + "' '" + url + "'"
 		if job.tcptows {
 			w.proxy = c.start(tool("tcptows"), "0", url)
-			way = "Port " + w.proxy.out.waitFor(c.t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
+			way = "Port " + w.proxy.out.Await(c.t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
 		}
 		w.config = filepath.Join(c.dir, fmt.Sprintf("config%d", i))
 		// Stock ssh gives up after three intervals without an answer.

@@ -70,7 +70,7 @@ func (c *chaos) start(args ...string) *process {
 func (c *chaos) raise(r *replica) {
 	c.t.Helper()
 	r.process = c.start(append([]string{tool("server"), "--listen", r.addr}, r.args...)...)
-	r.addr = r.out.waitFor(c.t, `msg=serving address=(\S+)`, 1)[1]
+	r.addr = r.out.Await(c.t, `msg=serving address=(\S+)`, 1)[1]
 }
 
 // close ends everything, in the order in which a user would, and sees that

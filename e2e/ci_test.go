@@ -201,10 +201,10 @@ func TestCI(t *testing.T) {
 
 			t.Run("failed", func(t *testing.T) {
 				p := w.run(t, system, script, w.good.url())
-				if got := p.out.waitFor(t, `Its id is (\S+)`, 1)[1]; got != system.id {
+				if got := p.out.Await(t, `Its id is (\S+)`, 1)[1]; got != system.id {
 					t.Errorf("its id is %s, want %s", got, system.id)
 				}
-				p.out.waitFor(t, `host key: SHA256`, 1)
+				p.out.Await(t, `host key: SHA256`, 1)
 				visit(t, w.identity, &agent{process: p, url: w.good.ws("/client/" + system.id)})
 				if code := p.wait(t); code != want {
 					t.Errorf("exit code %d, want %d\n%s", code, want, p.out)
@@ -263,7 +263,7 @@ func TestCIPinned(t *testing.T) {
 		writeText(t, script, strings.Join(lines, "\n"))
 		p := w.run(t, system, script, w.good.url())
 		if want {
-			p.out.waitFor(t, `host key: SHA256`, 1)
+			p.out.Await(t, `host key: SHA256`, 1)
 			visit(t, w.identity, &agent{process: p, url: w.good.ws("/client/" + system.id)})
 		}
 		if code := p.wait(t); code != makeCode || strings.Contains(p.out.String(), "Its id is") != want {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // The clients of this file are not made of OpenSSH.
@@ -145,19 +144,4 @@ func startEcho(t *testing.T) string {
 		all.Wait()
 	})
 	return listener.Addr().String()
-}
-
-// await looks until a condition holds: for what nothing tells.
-func await(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	for !condition() {
-		select {
-		case <-look.C:
-		case <-deadline:
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
 }

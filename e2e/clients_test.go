@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // zoo is an agent, and what the clients that people have need to reach it.
@@ -43,7 +45,7 @@ func newZoo(t *testing.T) *zoo {
 	LogLevel ERROR
 `)
 	p := start(t, nil, tool("tcptows"), "0", z.url)
-	z.port = p.out.waitFor(t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
+	z.port = p.out.Await(t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
 	return z
 }
 
@@ -198,7 +200,7 @@ func trySSHFS(t *testing.T, z *zoo) {
 	p := start(t, nil, "sshfs", "-f", "-F", z.config, "job:"+far, mount)
 	t.Cleanup(func() { _ = exec.Command("fusermount3", "-u", "-z", mount).Run() })
 	mounted := regexp.MustCompile(` ` + regexp.QuoteMeta(mount) + ` fuse\.sshfs `)
-	await(t, "mount", func() bool {
+	watchtest.Eventually(t, "mount", func() bool {
 		select {
 		case <-p.done:
 			t.Fatalf("sshfs ended:\n%s", p.out)
@@ -302,7 +304,7 @@ func tryMultiplexing(t *testing.T, z *zoo) {
 func tryEditor(t *testing.T, z *zoo) {
 	far := tree(t)
 	socks := freePort(t)
-	out := newOutput()
+	out := &watchtest.Output{}
 	cmd := exec.Command("ssh", "-F", z.config, "-T", "-D", socks, "-oExitOnForwardFailure=yes", "job", "bash")
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -320,9 +322,9 @@ func tryEditor(t *testing.T, z *zoo) {
 		}
 	}
 	say("echo agent ready; cd " + far)
-	out.waitFor(t, "agent ready", 1)
+	out.Await(t, "agent ready", 1)
 	say("/usr/bin/python3 -u -m http.server --bind 127.0.0.1 0 & server=$!")
-	port := out.waitFor(t, `port (\d+)`, 1)[1]
+	port := out.Await(t, `port (\d+)`, 1)[1]
 	var windows sync.WaitGroup
 	for i := range 12 {
 		windows.Go(func() {
@@ -335,7 +337,7 @@ func tryEditor(t *testing.T, z *zoo) {
 		say(fmt.Sprintf("echo still %d", i))
 	}
 	windows.Wait()
-	out.waitFor(t, "still 11", 1)
+	out.Await(t, "still 11", 1)
 	say("kill $server; wait; exit 9")
 	in.Close()
 	_ = cmd.Wait()

@@ -140,7 +140,7 @@ func TestContainerImage(t *testing.T) {
 		if r.code != 7 || r.stdout != "typed/tmp\n42\n" || r.stderr != "wrong\n" {
 			t.Errorf("%+v", r)
 		}
-		url := a.out.waitFor(t, `figures are shown.* at=(\S+)`, 1)[1]
+		url := a.out.Await(t, `figures are shown.* at=(\S+)`, 1)[1]
 		if r := runCommand(t, nil, "curl", "-fsS", url).must(t); !regexp.MustCompile(`(?s)\nbackend_requests [1-9]\d*\n.*\nbackend_failures 0\n.*\ncontainers_open \d\n`).MatchString(r.stdout) {
 			t.Errorf("the figures are %s", r.stdout)
 		}
@@ -165,7 +165,7 @@ func TestContainerImage(t *testing.T) {
 		if r := viaWsproxy(id, a.url).ssh(t, nil, "true"); r.code == 0 {
 			t.Errorf("%+v", r)
 		}
-		a.out.waitFor(t, `No such image`, 1)
+		a.out.Await(t, `No such image`, 1)
 	})
 	if left := ours(t); len(left) > 0 {
 		t.Errorf("left: %q", left)
@@ -181,7 +181,7 @@ func TestContainerSweep(t *testing.T) {
 	enter := func(a *agent) *process {
 		args := append(viaWsproxy(id, a.url).options, "abc@localhost", "echo inside; exec sleep 1000")
 		p := start(t, nil, "ssh", args...)
-		p.out.waitFor(t, "inside", 1)
+		p.out.Await(t, "inside", 1)
 		return p
 	}
 	killed := containerAgent(t, program, s, id, "--image", shellImage, "--container-pull", "never")
@@ -197,13 +197,13 @@ func TestContainerSweep(t *testing.T) {
 		t.Fatalf("there are %q", got)
 	}
 	next := containerAgent(t, program, s, id, "--image", shellImage, "--container-pull", "never")
-	next.out.waitFor(t, `removed containers that were left behind.* count=1`, 1)
+	next.out.Await(t, `removed containers that were left behind.* count=1`, 1)
 	if got := ours(t); len(got) != 1 || got[0] == left[0] {
 		t.Errorf("there are %q, of which %q was left", got, left)
 	}
 	living.signal(syscall.SIGINT)
 	living.wait(t)
-	living.out.waitFor(t, `the container back end ends.* backend_requests=\d+ backend_failures=\d+ containers_open=0`, 1)
+	living.out.Await(t, `the container back end ends.* backend_requests=\d+ backend_failures=\d+ containers_open=0`, 1)
 	if got := ours(t); len(got) != 0 {
 		t.Errorf("an agent that ended left %q", got)
 	}
@@ -221,7 +221,7 @@ func TestContainerExisting(t *testing.T) {
 	a := containerAgent(t, tool("agent"), s, id, "--container", "label=job="+name) // built with the race detector: not static
 	w := viaWsproxy(id, a.url)
 	w.ssh(t, nil, "touch /here").must(t)
-	a.out.waitFor(t, `downloaded a guest for containers`, 1)
+	a.out.Await(t, `downloaded a guest for containers`, 1)
 	w.sftp(t, "get /here "+filepath.Join(t.TempDir(), "here")+"\n").must(t)
 	if got := docker(t, "exec", name, "ls", "/here"); got != "/here" {
 		t.Errorf("%q", got)
@@ -272,10 +272,10 @@ func TestContainerCI(t *testing.T) {
 				expected = "in-data"
 			}
 			p := w.run(t, system, script, s.url())
-			if got := p.out.waitFor(t, `Its id is (\S+)`, 1)[1]; got != system.id {
+			if got := p.out.Await(t, `Its id is (\S+)`, 1)[1]; got != system.id {
 				t.Errorf("its id is %s, want %s", got, system.id)
 			}
-			p.out.waitFor(t, `host key: SHA256`, 1)
+			p.out.Await(t, `host key: SHA256`, 1)
 			a := &agent{process: p, url: s.ws("/client/" + system.id)}
 			if r := viaWsproxy(w.identity, a.url).ssh(t, nil, "ls "+expected); r.stdout != expected+"\n" {
 				t.Errorf("the step's files are not there: %+v\n%s", r, p.out)

@@ -134,7 +134,7 @@ func TestEndBySignal(t *testing.T) {
 		screen.waitFor(`(?m)^~\s*$`)
 		a.signal(sig)
 		// A second signal, as some CI systems send, changes nothing.
-		a.out.waitFor(t, `logged out`, 1)
+		a.out.Await(t, `logged out`, 1)
 		a.signal(sig)
 		// After vim has gone the reason is on the screen that is left.
 		screen.waitFor(`(?s)told to stop by a signal\..*Connection to localhost closed`)
@@ -167,7 +167,7 @@ func TestWarningInVim(t *testing.T) {
 		screen.tmux("send-keys", "-l", "ione two")
 		screen.waitFor(`one two`)
 		// The keys have moved the end; a second later the first warning is due.
-		a.out.waitFor(t, `converge: This session ends in 59 min|converge: This session ends in 1 h`, 1)
+		a.out.Await(t, `converge: This session ends in 59 min|converge: This session ends in 1 h`, 1)
 		if wall {
 			screen.waitFor(`(?s)one two.*This session ends in .*To extend it: touch`)
 		}

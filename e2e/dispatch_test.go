@@ -127,7 +127,7 @@ func startDispatch(t *testing.T, env ...string) (public string) {
 	}))
 	t.Cleanup(proxy.Close)
 	p := start(t, append(env, "ALBATROS_URL="+proxy.URL, "CONVERGE_DISPATCH_STATE_DIR="+t.TempDir()), tool("dispatch"), "--listen", "127.0.0.1:0")
-	address, err := url.Parse("http://" + p.out.waitFor(t, `msg=serving address=(\S+)`, 1)[1])
+	address, err := url.Parse("http://" + p.out.Await(t, `msg=serving address=(\S+)`, 1)[1])
 	if err != nil {
 		t.Fatal(err)
 	}

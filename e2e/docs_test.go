@@ -182,7 +182,7 @@ func (w *reader) run(t *testing.T, b block) {
 			continue
 		}
 		p := w.begin(t, b, part, i)
-		p.out.waitFor(t, regexp.QuoteMeta(b.args["until"]), 1)
+		p.out.Await(t, regexp.QuoteMeta(b.args["until"]), 1)
 		if b.has("each") {
 			p.finish(t)
 			continue
@@ -208,7 +208,7 @@ func (w *reader) startAgent(t *testing.T) {
 	command := agentCommand(w.server.ws("/agent/"+w.agentID), w.id, "--keep")
 	p := start(t, append(w.env, "JOB="+filepath.Join(w.dir, "job")), "sh",
 		append([]string{"-c", `cd "$JOB" && exec "$@"`, "sh"}, command...)...)
-	w.pin = p.out.waitFor(t, `/client/`+regexp.QuoteMeta(w.agentID)+`(#[\w-]+)`, 1)[1]
+	w.pin = p.out.Await(t, `/client/`+regexp.QuoteMeta(w.agentID)+`(#[\w-]+)`, 1)[1]
 	w.hasAgent = true
 }
 

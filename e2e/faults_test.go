@@ -99,15 +99,15 @@ func TestAgentKilled(t *testing.T) {
 	a := runAgent(t, s.ws("/agent/"+name), id, "--keep")
 	w := viaWsproxy(id, a.url)
 	client := start(t, nil, "ssh", append(append([]string{}, w.options...), "abc@localhost", "echo in; cat")...)
-	client.out.waitFor(t, "in", 1)
+	client.out.Await(t, "in", 1)
 	plain := viaWsproxy(id, a.url, "--resume-window", "0")
 	mortal := start(t, nil, "ssh", append(append([]string{}, plain.options...), "abc@localhost", "echo in; cat")...)
-	mortal.out.waitFor(t, "in", 1)
+	mortal.out.Await(t, "in", 1)
 	a.kill(t)
 	if code := mortal.wait(t); code != 255 {
 		t.Errorf("the exit code of a client that does not wait is %d, want 255", code)
 	}
-	s.out.waitFor(t, `msg="agent gone" id=`+name, 1)
+	s.out.Await(t, `msg="agent gone" id=`+name, 1)
 	again := runAgent(t, s.ws("/agent/"+name), id, "--keep", "--id-conflict=fail")
 	if again.id != name {
 		t.Errorf("the next agent is %q, want %q", again.id, name)
@@ -126,10 +126,10 @@ func TestClientKilled(t *testing.T) {
 	a := startAgent(t, s, id)
 	w := viaWsproxy(id, a.url)
 	client := start(t, nil, "ssh", append(append([]string{}, w.options...), "abc@localhost", "echo pid $$; exec cat")...)
-	client.out.waitFor(t, `pid (\d+)`, 1)
+	client.out.Await(t, `pid (\d+)`, 1)
 	client.kill(t)
-	a.out.waitFor(t, "logged out", 1)
-	s.out.waitFor(t, `msg="client ended"`, 1)
+	a.out.Await(t, "logged out", 1)
+	s.out.Await(t, `msg="client ended"`, 1)
 }
 
 // TestServerKilled: the agent comes back by itself, under its id.
@@ -140,7 +140,7 @@ func TestServerKilled(t *testing.T) {
 	viaWsproxy(id, a.url).ssh(t, nil, "true").must(t)
 	s.kill(t)
 	again := s.restart(t)
-	again.out.waitFor(t, `msg="agent registered" id=`+a.id+` `, 1)
+	again.out.Await(t, `msg="agent registered" id=`+a.id+` `, 1)
 	viaWsproxy(id, a.url).ssh(t, nil, "true").must(t)
 	if n := strings.Count(a.out.String(), "Its id is"); n != 1 {
 		t.Errorf("the lines were printed %d times", n)
@@ -155,7 +155,7 @@ func TestServerStopped(t *testing.T) {
 	a := startAgent(t, s, id)
 	w := viaWsproxy(id, a.url, "--resume-window", "0")
 	client := start(t, nil, "ssh", append(append([]string{}, w.options...), "abc@localhost", "echo in; cat")...)
-	client.out.waitFor(t, "in", 1)
+	client.out.Await(t, "in", 1)
 	s.signal(syscall.SIGTERM)
 	if code := s.wait(t); code != 0 {
 		t.Errorf("the server's exit code is %d", code)
@@ -181,7 +181,7 @@ func TestSecondAgent(t *testing.T) {
 	if second.id == first.id || !strings.HasPrefix(second.id, first.id+"-") {
 		t.Errorf("the second agent has the id %q beside %q", second.id, first.id)
 	}
-	second.out.waitFor(t, "the id is taken", 1)
+	second.out.Await(t, "the id is taken", 1)
 	for _, a := range []*agent{first, second} {
 		pid := viaWsproxy(id, a.url).ssh(t, nil, "echo $PPID").must(t).stdout
 		if want := a.cmd.Process.Pid; strings.TrimSpace(pid) != strconv.Itoa(want) {
@@ -302,12 +302,12 @@ func TestHalfOpen(t *testing.T) {
 			_ = c.Close()
 		}
 	})
-	a.out.waitFor(t, "connection to the server lost", 1)
+	a.out.Await(t, "connection to the server lost", 1)
 	h.mu.Lock()
 	h.held = false
 	h.mu.Unlock()
 
-	s.out.waitFor(t, `msg="agent registered" id=`+name+` `, 2)
+	s.out.Await(t, `msg="agent registered" id=`+name+` `, 2)
 	viaWsproxy(id, s.ws("/client/"+name)).ssh(t, nil, "true").must(t)
 	if n := strings.Count(a.out.String(), "Its id is"); n != 1 {
 		t.Errorf("the agent changed its id: the lines were printed %d times", n)

@@ -13,10 +13,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // patience bounds every wait for an event; it decides no test that is right.
@@ -57,75 +58,17 @@ func setup(m *testing.M) int {
 
 func tool(name string) string { return filepath.Join(bin, name) }
 
-// output collects what a process prints and lets tests wait for it.
-type output struct {
-	mu   sync.Mutex
-	buf  bytes.Buffer
-	more chan struct{} // closed and replaced at each write
-	over bool
-}
-
-func newOutput() *output { return &output{more: make(chan struct{})} }
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.buf.Write(p)
-	close(o.more)
-	o.more = make(chan struct{})
-	return len(p), nil
-}
-
-func (o *output) end() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.over = true
-	close(o.more)
-	o.more = make(chan struct{})
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-// waitFor returns the submatches of the n-th match (from 1) of the pattern,
-// as soon as it is there.
-func (o *output) waitFor(t *testing.T, pattern string, n int) []string {
-	t.Helper()
-	re := regexp.MustCompile(pattern)
-	timeout := time.After(patience)
-	for {
-		o.mu.Lock()
-		matches := re.FindAllStringSubmatch(o.buf.String(), n)
-		more, over := o.more, o.over
-		o.mu.Unlock()
-		if len(matches) >= n {
-			return matches[n-1]
-		}
-		if over {
-			t.Fatalf("the process ended without printing %q:\n%s", pattern, o)
-		}
-		select {
-		case <-more:
-		case <-timeout:
-			t.Fatalf("%q was not printed within %v:\n%s", pattern, patience, o)
-		}
-	}
-}
-
 // process is a program that runs beside the test.
 type process struct {
 	cmd  *exec.Cmd
-	out  *output // stdout and stderr together
+	out  *watchtest.Output // stdout and stderr together
 	done chan struct{}
 	err  error
 }
 
 // launch runs a program. Whoever calls it must end it and wait for it.
 func launch(env []string, name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(name, args...), out: &watchtest.Output{}, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.WaitDelay = patience // for what it leaves behind with its output
@@ -138,7 +81,7 @@ func launch(env []string, name string, args ...string) (*process, error) {
 	}
 	go func() {
 		p.err = p.cmd.Wait()
-		p.out.end()
+		p.out.End()
 		close(p.done)
 	}()
 	return p, nil
@@ -205,7 +148,7 @@ type server struct {
 func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	p := start(t, nil, tool("server"), append([]string{"--listen", "127.0.0.1:0"}, args...)...)
-	return &server{process: p, addr: p.out.waitFor(t, `msg=serving address=(\S+)`, 1)[1]}
+	return &server{process: p, addr: p.out.Await(t, `msg=serving address=(\S+)`, 1)[1]}
 }
 
 func (s *server) ws(path string) string {
@@ -219,7 +162,7 @@ func (s *server) ws(path string) string {
 func (s *server) restart(t *testing.T, args ...string) *server {
 	t.Helper()
 	p := start(t, nil, tool("server"), append([]string{"--listen", s.addr}, args...)...)
-	p.out.waitFor(t, `msg=serving`, 1)
+	p.out.Await(t, `msg=serving`, 1)
 	return &server{process: p, addr: s.addr}
 }
 
@@ -274,13 +217,13 @@ func agentCommand(url string, id identity, args ...string) []string {
 func awaitAgent(t *testing.T, p *process) *agent {
 	t.Helper()
 	a := &agent{process: p}
-	a.id = p.out.waitFor(t, `Its id is (\S+)`, 1)[1]
-	a.short = p.out.waitFor(t, `(?m)^  (\S*wsproxy ssh .*)$`, 1)[1]
-	a.ssh = p.out.waitFor(t, `(?m)^  (ssh .*)$`, 1)[1]
+	a.id = p.out.Await(t, `Its id is (\S+)`, 1)[1]
+	a.short = p.out.Await(t, `(?m)^  (\S*wsproxy ssh .*)$`, 1)[1]
+	a.ssh = p.out.Await(t, `(?m)^  (ssh .*)$`, 1)[1]
 	// As the agent says: sftp in place of ssh.
 	a.sftp = "sftp " + strings.TrimPrefix(a.ssh, "ssh ")
 	a.url = regexp.MustCompile(`wss?://\S+/client/[^"'\s]+`).FindString(a.ssh)
-	p.out.waitFor(t, `host key: SHA256:\S+`, 1)
+	p.out.Await(t, `host key: SHA256:\S+`, 1)
 	return a
 }
 
@@ -353,7 +296,7 @@ func viaWsproxy(id identity, url string, flags ...string) way {
 func viaTcptows(t *testing.T, id identity, url string, flags ...string) way {
 	t.Helper()
 	p := start(t, nil, tool("tcptows"), append(flags, "0", url)...)
-	port := p.out.waitFor(t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
+	port := p.out.Await(t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
 	return way{name: "tcptows", options: append(baseOptions(id), "-oPort="+port)}
 }
 

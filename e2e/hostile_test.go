@@ -36,7 +36,7 @@ func startHostile(t *testing.T, honest string, flags ...string) *hostile {
 		t.Fatalf("cannot build hostile: %v\n%s", err, out)
 	}
 	p := start(t, nil, tool("hostile"), append([]string{"--server", honest}, flags...)...)
-	m := p.out.waitFor(t, `relay=(\S+) control=(\S+)`, 1)
+	m := p.out.Await(t, `relay=(\S+) control=(\S+)`, 1)
 	return &hostile{process: p, addr: m[1], control: m[2]}
 }
 
@@ -101,9 +101,9 @@ func linesOf(t *testing.T, p *process) pasted {
 	t.Helper()
 	return pasted{
 		process: p,
-		id:      p.out.waitFor(t, `Its id is (\S+)`, 1)[1],
-		short:   p.out.waitFor(t, `(?m)^ +(\S*wsproxy ssh .*)\n`, 1)[1],
-		stock:   p.out.waitFor(t, `(?m)^ +(ssh .*)\n`, 1)[1],
+		id:      p.out.Await(t, `Its id is (\S+)`, 1)[1],
+		short:   p.out.Await(t, `(?m)^ +(\S*wsproxy ssh .*)\n`, 1)[1],
+		stock:   p.out.Await(t, `(?m)^ +(ssh .*)\n`, 1)[1],
 	}
 }
 
@@ -207,7 +207,7 @@ func TestHostileRelay(t *testing.T) {
 		}
 		h.turn(t, "plain", other.id)
 		lax()
-		other.out.waitFor(t, "logged in", 1)
+		other.out.Await(t, "logged in", 1)
 	})
 
 	h.turn(t, "honest", "")
@@ -223,7 +223,7 @@ func TestHostilePassword(t *testing.T) {
 	ask := filepath.Join(t.TempDir(), "ask")
 	a := printed(t, tool("agent"), "--keep", "--shell", "/bin/bash", "--wsproxy", tool("wsproxy"),
 		"--ssh-option=-Fnone", "--ssh-option=-oPubkeyAuthentication=no", "ws://"+h.addr+"/agent/"+uniqueID())
-	password := a.out.waitFor(t, `password: (\S+)`, 1)[1]
+	password := a.out.Await(t, `password: (\S+)`, 1)[1]
 	if err := os.WriteFile(ask, []byte("#!/bin/sh\necho "+password+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -100,7 +100,7 @@ func TestExpiry(t *testing.T) {
 		w := viaWsproxy(id, a.url)
 		w.ssh(t, nil, `touch -d "+1 hour" "$agentdir/.hold"`).must(t)
 		client := start(t, nil, "ssh", append(append([]string{}, w.options...), "abc@localhost", "echo in; sleep 5; echo still in; cat")...)
-		client.out.waitFor(t, "still in", 1) // longer than the expiry
+		client.out.Await(t, "still in", 1) // longer than the expiry
 		if err := os.Remove(filepath.Join(dir, ".hold")); err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestSignal(t *testing.T) {
 	a := startAgent(t, s, id)
 	w := viaWsproxy(id, a.url)
 	client := start(t, nil, "ssh", append(append([]string{}, w.options...), "-tt", "abc@localhost")...)
-	client.out.waitFor(t, "Welcome to this job", 1)
+	client.out.Await(t, "Welcome to this job", 1)
 	begin := time.Now()
 	if err := a.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -127,8 +127,8 @@ func TestSignal(t *testing.T) {
 	}
 	t.Logf("ended after %v", time.Since(begin))
 	client.wait(t)
-	client.out.waitFor(t, "told to stop by a signal", 1)
-	s.out.waitFor(t, `msg="agent gone" id=`+a.id+` .*goodbye`, 1)
+	client.out.Await(t, "told to stop by a signal", 1)
+	s.out.Await(t, `msg="agent gone" id=`+a.id+` .*goodbye`, 1)
 }
 
 // TestIgnoredSignals: an agent behind nohup, or the & of a script, was started

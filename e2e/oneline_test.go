@@ -41,8 +41,8 @@ func TestPastedLines(t *testing.T) {
 	a := runAgent(t, s.ws("/agent/team/a~b.c_D/"+uniqueID()), id, "--keep", "--print", "all")
 	lines := map[string]string{
 		"short": a.short, "stock": a.ssh,
-		"short sftp": a.out.waitFor(t, `(?m)^  (\S*wsproxy sftp .*)$`, 1)[1],
-		"stock sftp": a.out.waitFor(t, `(?m)^  (sftp .*)$`, 1)[1],
+		"short sftp": a.out.Await(t, `(?m)^  (\S*wsproxy sftp .*)$`, 1)[1],
+		"stock sftp": a.out.Await(t, `(?m)^  (sftp .*)$`, 1)[1],
 	}
 	for shell := range shells {
 		t.Run(shell, func(t *testing.T) {
@@ -63,10 +63,10 @@ func TestPastedLines(t *testing.T) {
 	t.Run("tcptows", func(t *testing.T) {
 		_, port, _ := net.SplitHostPort(freePort(t))
 		onPort := func(line string) string { return strings.Replace(line, " 10000 ", " "+port+" ", 1) }
-		open := a.out.waitFor(t, `(?m)^  (\S*tcptows 10000 .*)$`, 1)[1]
-		enter := a.out.waitFor(t, `(?m)^  (ssh .* -p 10000 .*)$`, 1)[1]
+		open := a.out.Await(t, `(?m)^  (\S*tcptows 10000 .*)$`, 1)[1]
+		enter := a.out.Await(t, `(?m)^  (ssh .* -p 10000 .*)$`, 1)[1]
 		p := start(t, nil, "/bin/sh", "-c", "exec "+onPort(open))
-		p.out.waitFor(t, "listening on", 1)
+		p.out.Await(t, "listening on", 1)
 		if r := shell(t, nil, onPort(enter)+" echo in").must(t); r.stdout != "in\n" {
 			t.Errorf("%q", r.stdout)
 		}
@@ -74,14 +74,14 @@ func TestPastedLines(t *testing.T) {
 		other := startAgent(t, s, id)
 		_, port, _ = net.SplitHostPort(freePort(t))
 		p = start(t, nil, tool("tcptows"), port, other.url)
-		p.out.waitFor(t, "listening on", 1)
+		p.out.Await(t, "listening on", 1)
 		if r := shell(t, nil, onPort(enter)+" echo in"); r.code != 255 || r.stdout != "" || !strings.Contains(r.stderr, "Host key verification failed") {
 			t.Errorf("%+v", r)
 		}
 	})
 
 	t.Run("download", func(t *testing.T) {
-		fetch := a.out.waitFor(t, `(?m)^  (f=wsproxy.*)$`, 1)[1]
+		fetch := a.out.Await(t, `(?m)^  (f=wsproxy.*)$`, 1)[1]
 		for _, shell := range []string{"sh", "bash", "zsh"} {
 			if r := paste(t, shell, "", "cd '"+t.TempDir()+"' && "+fetch+" echo in").must(t); !strings.HasSuffix(r.stdout, "in\n") {
 				t.Errorf("%s: %q", shell, r.stdout)
@@ -142,7 +142,7 @@ func TestShortInTerminal(t *testing.T) {
 	s := startServer(t)
 	a := awaitAgent(t, start(t, nil, tool("agent"), "--keep", "--shell", "/bin/bash", "--wsproxy", tool("wsproxy"),
 		"--ssh-option=-Fnone", "--ssh-option=-oPubkeyAuthentication=no", s.ws("/agent/"+uniqueID())))
-	password := a.out.waitFor(t, `password: (\S+)`, 1)[1]
+	password := a.out.Await(t, `password: (\S+)`, 1)[1]
 	screen := newScreen(t, "100", "30")
 	screen.typeLine("exec zsh -f -o extendedglob")
 	screen.typeLine("echo zsh=$ZSH_VERSION.")
@@ -319,7 +319,7 @@ func TestPrintJSON(t *testing.T) {
 	stdout := filepath.Join(t.TempDir(), "stdout")
 	command := agentCommand(s.ws("/agent/"+uniqueID()), id, "--keep", "--print", "json")
 	p := start(t, nil, "/bin/sh", append([]string{"-c", `out=$1; shift; exec "$@" >"$out"`, "sh", stdout}, command...)...)
-	p.out.waitFor(t, `converge: waiting for somebody to log in`, 1)
+	p.out.Await(t, `converge: waiting for somebody to log in`, 1)
 	// Python's reader, as an example of somebody else's.
 	read := func(key string) string {
 		t.Helper()
@@ -358,7 +358,7 @@ func TestJobLogs(t *testing.T) {
 			summary := filepath.Join(t.TempDir(), "summary")
 			command := agentCommand(s.ws("/agent/"+uniqueID()), id)
 			a := awaitAgent(t, start(t, []string{test.env, "GITHUB_STEP_SUMMARY=" + summary}, command[0], command[1:]...))
-			folded := a.out.waitFor(t, test.fold, 1)[1]
+			folded := a.out.Await(t, test.fold, 1)[1]
 			if !strings.Contains(folded, a.ssh) || strings.Contains(folded, a.short) || !strings.Contains(folded, "host key: SHA256:") {
 				t.Errorf("folded away is %q", folded)
 			}

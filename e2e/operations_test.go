@@ -27,7 +27,7 @@ func observed(t *testing.T) string {
 	w.write(t, "server.yaml", fmt.Sprintf("tls-cert: %s/chain.pem\ntls-key: %s/key.pem\naudit-log: %s/audit.log\ndebug-listen: 127.0.0.1:0\n", dir, dir, dir))
 	s := startServer(t, "--config", config)
 	s.tls = true
-	address := s.out.waitFor(t, `msg="serving figures" address=(\S+)`, 1)[1]
+	address := s.out.Await(t, `msg="serving figures" address=(\S+)`, 1)[1]
 	id := newIdentity(t)
 	waitingAgent(t, s, id, "--insecure")
 	return get(t, "http://"+address+"/metrics")
@@ -38,8 +38,8 @@ func waitingAgent(t *testing.T, s *server, id identity, args ...string) *agent {
 	t.Helper()
 	command := agentCommand(s.ws("/agent/"+uniqueID()), id, append([]string{"--keep"}, args...)...)
 	a := &agent{process: start(t, nil, command[0], command[1:]...)}
-	a.id = a.out.waitFor(t, `Its id is (\S+)`, 1)[1]
-	a.ssh = a.out.waitFor(t, `(?m)^  (ssh .*)$`, 1)[1]
+	a.id = a.out.Await(t, `Its id is (\S+)`, 1)[1]
+	a.ssh = a.out.Await(t, `(?m)^  (ssh .*)$`, 1)[1]
 	a.url = regexp.MustCompile(`wss?://\S+/client/[^"'\s]+`).FindString(a.ssh)
 	return a
 }
@@ -264,7 +264,7 @@ func TestOneSessionID(t *testing.T) {
 
 	// tcptows, whose log is its own.
 	forward := start(t, nil, tool("tcptows"), "0", a.url)
-	port := forward.out.waitFor(t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
+	port := forward.out.Await(t, `listening on 127\.0\.0\.1:(\d+)`, 1)[1]
 	in, typed := io.Pipe()
 	t.Cleanup(func() { _ = typed.Close() })
 	done := make(chan result, 1)
@@ -272,24 +272,24 @@ func TestOneSessionID(t *testing.T) {
 		done <- runCommand(t, in, "ssh", "-Fnone", "-i"+id.file, "-oIdentitiesOnly=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null",
 			"-oLogLevel=ERROR", "-p", port, "abc@127.0.0.1", "cat")
 	}()
-	session := forward.out.waitFor(t, `msg=connected .*session=(\S+)`, 1)[1]
-	a.out.waitFor(t, `msg="a user logged in" .*session=`+session, 1)
-	s.out.waitFor(t, `msg="client connected" .*session=`+session, 1)
+	session := forward.out.Await(t, `msg=connected .*session=(\S+)`, 1)[1]
+	a.out.Await(t, `msg="a user logged in" .*session=`+session, 1)
+	s.out.Await(t, `msg="client connected" .*session=`+session, 1)
 
 	s.kill(t)
 	again := s.restart(t, "--state-key", key)
-	second := forward.out.waitFor(t, `msg="going on over a new connection" .*session=(\S+) first=`+session, 1)[1]
+	second := forward.out.Await(t, `msg="going on over a new connection" .*session=(\S+) first=`+session, 1)[1]
 	if second == session {
 		t.Error("two connections have one id")
 	}
-	again.out.waitFor(t, `msg="client connected" .*session=`+second+` .*first=`+session, 1)
-	a.out.waitFor(t, `msg="a client's session goes on" session=`+second+` first=`+session, 1)
+	again.out.Await(t, `msg="client connected" .*session=`+second+` .*first=`+session, 1)
+	a.out.Await(t, `msg="a client's session goes on" session=`+second+` first=`+session, 1)
 	_, _ = io.WriteString(typed, "still here\n")
 	_ = typed.Close()
 	if r := <-done; r.code != 0 || r.stdout != "still here\n" {
 		t.Errorf("the session ended with %d, %q, %s", r.code, r.stdout, r.stderr)
 	}
-	a.out.waitFor(t, `msg="a user logged out" .*session=`+session, 1)
+	a.out.Await(t, `msg="a user logged out" .*session=`+session, 1)
 
 	// wsproxy, on whose standard error it is only when somebody asks.
 	line := strings.Replace(a.ssh, tool("wsproxy"), tool("wsproxy")+" --log-level info", 1)
@@ -298,8 +298,8 @@ func TestOneSessionID(t *testing.T) {
 	if m == nil {
 		t.Fatalf("wsproxy says nothing: %s", r.stderr)
 	}
-	again.out.waitFor(t, `msg="client ended" .*session=`+m[1], 1)
-	a.out.waitFor(t, `msg="a user logged in" .*session=`+m[1], 1)
+	again.out.Await(t, `msg="client ended" .*session=`+m[1], 1)
+	a.out.Await(t, `msg="a user logged in" .*session=`+m[1], 1)
 	if r := shell(t, nil, a.ssh+" true").must(t); strings.Contains(r.stderr, "session=") {
 		t.Errorf("unasked it says %s", r.stderr)
 	}

@@ -78,12 +78,12 @@ func typePage(t *testing.T, url string) {
 	}
 	inJob := func(env []string, script string) *process {
 		p := start(t, env, "/bin/sh", "-c", "cd '"+job+"' && set -e\n"+strings.Replace(script, "./agent", "exec ./agent", 1))
-		p.out.waitFor(t, `Its id is (\S+)`, 1)
+		p.out.Await(t, `Its id is (\S+)`, 1)
 		return p
 	}
 	// The plain lines give a password; the tests log in by the same key.
 	plain := inJob([]string{"CONVERGE_AGENT_AUTHORIZED_KEY=" + id.public, "CONVERGE_AGENT_KEEP=1"}, blocks["job"])
-	agentID := plain.out.waitFor(t, `Its id is (\S+)`, 1)[1]
+	agentID := plain.out.Await(t, `Its id is (\S+)`, 1)[1]
 	if !strings.Contains(blocks["ssh-wsproxy"], "/client/"+agentID) {
 		t.Errorf("the engineer's lines are for another id than the job's: %q, %q", agentID, blocks["ssh-wsproxy"])
 	}
@@ -97,7 +97,7 @@ func typePage(t *testing.T, url string) {
 		t.Errorf("ssh gave %q", r.stdout)
 	}
 	typed("pwd\n", mine(blocks["sftp-wsproxy"])).must(t)
-	short := strings.Replace(plain.out.waitFor(t, `(?m)^  (wsproxy ssh ".*")$`, 1)[1], "wsproxy ssh ", "wsproxy ssh"+common+" ", 1)
+	short := strings.Replace(plain.out.Await(t, `(?m)^  (wsproxy ssh ".*")$`, 1)[1], "wsproxy ssh ", "wsproxy ssh"+common+" ", 1)
 	if r := typed("", short+" echo typed").must(t); r.stdout != "typed\n" {
 		t.Errorf("the line of the job's log gave %q", r.stdout)
 	}
@@ -111,7 +111,7 @@ func typePage(t *testing.T, url string) {
 	_ = free.Close()
 	onPort := func(line string) string { return strings.Replace(line, "10000", port, 1) }
 	forward := start(t, nil, "/bin/sh", "-c", "cd '"+engineer+"' && exec "+strings.TrimSpace(onPort(blocks["tcptows"])))
-	forward.out.waitFor(t, "listening on", 1)
+	forward.out.Await(t, "listening on", 1)
 	typed("", mine(onPort(blocks["ssh-tcptows"]))+" true").must(t)
 	typed("pwd\n", mine(onPort(blocks["sftp-tcptows"]))).must(t)
 

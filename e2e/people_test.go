@@ -94,13 +94,13 @@ func TestForgeKeys(t *testing.T) {
 	}
 	denied(mallory)
 	open := start(t, nil, "ssh", append(viaWsproxy(bob, a.clientURL()).options, "abc@localhost", "echo in; cat")...)
-	open.out.waitFor(t, "in", 1)
+	open.out.Await(t, "in", 1)
 
 	fresh := newIdentity(t)
 	f.has("bob")
 	f.has("alice", fresh)
-	a.out.waitFor(t, `a source has no key any more: nobody can log in with its keys from now on" source=.*bob`, 1)
-	a.out.waitFor(t, `keys have changed" source=.*alice`, 1)
+	a.out.Await(t, `a source has no key any more: nobody can log in with its keys from now on" source=.*bob`, 1)
+	a.out.Await(t, `keys have changed" source=.*alice`, 1)
 	denied(bob)
 	denied(alice)
 	as(fresh).must(t)

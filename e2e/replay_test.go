@@ -37,7 +37,7 @@ func TestReplayedRegistration(t *testing.T) {
 
 	// The agent lost its connection: its id is kept.
 	a.kill(t)
-	s.out.waitFor(t, `msg="agent gone" id=`+id, 1)
+	s.out.Await(t, `msg="agent gone" id=`+id, 1)
 	wants(h.order(t, "replay", "id", id, "server", s.addr), "refused (proof): ")
 	wants(h.order(t, "steal", "id", id, "as", id, "server", s.addr), "refused (id-taken): ")
 

@@ -20,7 +20,7 @@ func (a *agent) plainURL() string {
 // resumed waits until the n-th client of an agent has come back.
 func (a *agent) resumed(t *testing.T, n int) {
 	t.Helper()
-	a.out.waitFor(t, `msg="a client is back"`, n)
+	a.out.Await(t, `msg="a client is back"`, n)
 }
 
 // TestTransferOverKilledServer: the server is killed in the middle of a
@@ -106,7 +106,7 @@ func TestShellOverKilledServer(t *testing.T) {
 	}
 	screen.typeLine("exit")
 	screen.waitFor(`Connection to localhost closed`)
-	a.out.waitFor(t, "logged out", 1)
+	a.out.Await(t, "logged out", 1)
 }
 
 // TestResumptionOff: an agent without it serves the same clients, whose
@@ -121,12 +121,12 @@ func TestResumptionOff(t *testing.T) {
 	w := viaWsproxy(id, a.url)
 	w.ssh(t, nil, "true").must(t)
 	client := start(t, nil, "ssh", append(append([]string{}, w.options...), "abc@localhost", "echo in; cat")...)
-	client.out.waitFor(t, "in", 1)
+	client.out.Await(t, "in", 1)
 	s.kill(t)
 	if code := client.wait(t); code != 255 {
 		t.Errorf("the client's exit code is %d, want 255", code)
 	}
-	a.out.waitFor(t, "logged out", 2)
+	a.out.Await(t, "logged out", 2)
 }
 
 // TestClientsOfOneAgent: who resumes and who does not are served side by side.
@@ -154,13 +154,13 @@ func TestClientEndsProxy(t *testing.T) {
 	w := way{options: append(baseOptions(id), fmt.Sprintf("-oProxyCommand=sh -c \"echo \\$\\$ >%s; exec %s '%s'\"", pids, tool("wsproxy"), a.url))}
 	for n, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM} {
 		client := start(t, nil, "ssh", append(append([]string{}, w.options...), "abc@localhost", "echo in; cat")...)
-		client.out.waitFor(t, "in", 1)
+		client.out.Await(t, "in", 1)
 		pid, err := os.ReadFile(pids)
 		if err != nil {
 			t.Fatal(err)
 		}
 		runCommand(t, nil, "kill", "-"+fmt.Sprint(int(signal)), strings.TrimSpace(string(pid))).must(t)
-		a.out.waitFor(t, "logged out", n+1)
+		a.out.Await(t, "logged out", n+1)
 		client.wait(t)
 	}
 	if lost := regexp.MustCompile(`its session waits`).FindString(a.out.String()); lost != "" {

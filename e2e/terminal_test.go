@@ -141,7 +141,7 @@ func TestPassword(t *testing.T) {
 	s := startServer(t)
 	p := start(t, nil, tool("agent"), "--keep", "--wsproxy", tool("wsproxy"), s.ws("/agent/"+uniqueID()))
 	a := awaitAgent(t, p)
-	password := p.out.waitFor(t, `password: (\S+)`, 1)[1]
+	password := p.out.Await(t, `password: (\S+)`, 1)[1]
 	if r := shell(t, nil, a.ssh+" -F none -oBatchMode=yes true"); !strings.Contains(r.stderr, "Permission denied (password)") {
 		t.Errorf("methods: %q", r.stderr)
 	}

@@ -160,7 +160,7 @@ func TestExitCodes(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "mux")
 	w.options = append(w.options, "-oControlPath="+socket)
 	master := start(t, nil, "ssh", append(append([]string{}, w.options...), "-M", "-oControlPersist=no", "abc@localhost", "echo up; cat")...)
-	master.out.waitFor(t, "up", 1)
+	master.out.Await(t, "up", 1)
 	for code := range 256 {
 		if r := w.ssh(t, nil, fmt.Sprintf("exit %d", code)); r.code != code {
 			t.Errorf("exit %d arrived as %d (%s)", code, r.code, r.stderr)

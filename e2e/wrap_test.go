@@ -182,9 +182,9 @@ func TestBackground(t *testing.T) {
 		p, _ := wrapped(t, s, id, line, "--background")
 		a := awaitAgent(t, p)
 		runCommand(t, nil, tool("agent"), "resume", "--id", a.id).must(t)
-		a.out.waitFor(t, `told to resume the job`, 1)
+		a.out.Await(t, `told to resume the job`, 1)
 		open("6")
-		a.out.waitFor(t, `Its id is (\S+)`, 2) // a session of its own
+		a.out.Await(t, `Its id is (\S+)`, 2) // a session of its own
 		visit(t, id, a)
 		if code := a.wait(t); code != 6 {
 			t.Errorf("exit code %d:\n%s", code, a.out)
@@ -209,7 +209,7 @@ func TestSignalsToCommand(t *testing.T) {
 		{"echo begun >&2; exec sleep 1000", "--background", syscall.SIGTERM, 143},
 	} {
 		p, _ := wrapped(t, s, id, test.line, test.option)
-		p.out.waitFor(t, `begun`, 1)
+		p.out.Await(t, `begun`, 1)
 		if test.option == "--background" {
 			awaitAgent(t, p)
 		}

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"example.com/converge/gitgate/internal/gittest"
-	"example.com/converge/pkg/clitest"
+	"example.com/converge/pkg/watchtest"
 )
 
 const secret = "correct horse"
@@ -29,7 +29,7 @@ const secret = "correct horse"
 type running struct {
 	t       *testing.T
 	cmd     *exec.Cmd
-	log     *clitest.Output
+	log     *watchtest.Output
 	address string
 	config  string
 }
@@ -37,7 +37,7 @@ type running struct {
 // serve starts gitgate with a configuration, whose port is a free one.
 func serve(t *testing.T, config string, args ...string) *running {
 	t.Helper()
-	r := &running{t: t, log: clitest.NewOutput(), config: filepath.Join(t.TempDir(), "config.yaml")}
+	r := &running{t: t, log: &watchtest.Output{}, config: filepath.Join(t.TempDir(), "config.yaml")}
 	r.write(config)
 	r.cmd = exec.Command("gitgate", append([]string{"--config", r.config, "--listen", "127.0.0.1", "--port", "0"}, args...)...)
 	r.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
@@ -51,8 +51,7 @@ func serve(t *testing.T, config string, args ...string) *running {
 			_ = r.cmd.Wait()
 		}
 		if t.Failed() {
-			text, _ := r.log.Now()
-			t.Log(text)
+			t.Log(r.log)
 		}
 	})
 	r.address = r.await(`address=(127\.0\.0\.1:\d+)`, 1)
@@ -73,25 +72,13 @@ func (r *running) write(config string) {
 // await waits until the log has a pattern so many times, and returns its group.
 func (r *running) await(pattern string, times int) string {
 	r.t.Helper()
-	expression := regexp.MustCompile(pattern)
-	timeout := time.After(patience)
-	for {
-		text, more := r.log.Now()
-		if all := expression.FindAllStringSubmatch(text, -1); len(all) >= times {
-			return all[times-1][len(all[0])-1]
-		}
-		select {
-		case <-more:
-		case <-timeout:
-			r.t.Fatalf("%d times %s is not in the log:\n%s", times, pattern, text)
-		}
-	}
+	found := r.log.Await(r.t, pattern, times)
+	return found[len(found)-1]
 }
 
 // count is how often the log has a pattern.
 func (r *running) count(pattern string) int {
-	text, _ := r.log.Now()
-	return len(regexp.MustCompile(pattern).FindAllString(text, -1))
+	return len(regexp.MustCompile(pattern).FindAllString(r.log.String(), -1))
 }
 
 // end tells it to end, and wants it to do that in order.

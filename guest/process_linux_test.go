@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // onTerminal runs a command on a terminal of its own, types, and returns all that the
@@ -109,21 +111,6 @@ func processes(t *testing.T, parent int) []process {
 	return list
 }
 
-// eventually calls check until it is true.
-func eventually(t *testing.T, what string, check func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for !check() { // of what nobody tells
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Fatalf("in vain: %s", what)
-		}
-	}
-}
-
 // TestIdleInit is the idle command of a container: as process 1 it reaps the orphans
 // of all others, and minds no signal but its own.
 func TestIdleInit(t *testing.T) {
@@ -134,7 +121,7 @@ func TestIdleInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := 0
-	eventually(t, "process 1", func() bool {
+	watchtest.Eventually(t, "process 1", func() bool {
 		for _, p := range processes(t, cmd.Process.Pid) {
 			exe, _ := os.Readlink("/proc/" + itoa(p.pid) + "/exe")
 			if exe == program {
@@ -151,7 +138,7 @@ func TestIdleInit(t *testing.T) {
 	got := run(t, limited(t, "nsenter", append(enter, "/bin/sh", "-c",
 		`i=0; while [ $i -lt 1000 ]; do ( ( exit 3 ) & ); i=$((i + 1)); done; echo done`)...), "")
 	got.want(t, "done\n", 0, "")
-	eventually(t, "all orphans are reaped", func() bool { return len(processes(t, first)) == 0 })
+	watchtest.Eventually(t, "all orphans are reaped", func() bool { return len(processes(t, first)) == 0 })
 
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGPIPE, syscall.SIGALRM} {
 		if err := syscall.Kill(first, sig); err != nil {
@@ -160,7 +147,7 @@ func TestIdleInit(t *testing.T) {
 	}
 	// It is still there, and reaps.
 	run(t, limited(t, "nsenter", append(enter, "/bin/sh", "-c", `( ( exit 3 ) & )`)...), "").want(t, "", 0, "")
-	eventually(t, "it is reaped, too", func() bool { return len(processes(t, first)) == 0 })
+	watchtest.Eventually(t, "it is reaped, too", func() bool { return len(processes(t, first)) == 0 })
 	if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +184,7 @@ func TestWaitSignal(t *testing.T) {
 		go func() { waited <- cmd.Wait() }()
 		// Before Go has begun in there USR1 would kill, and then it is ignored until
 		// somebody waits for it.
-		eventually(t, "it handles signals", func() bool { return catches(t, cmd.Process.Pid, syscall.SIGUSR1) })
+		watchtest.Eventually(t, "it handles signals", func() bool { return catches(t, cmd.Process.Pid, syscall.SIGUSR1) })
 		ticker := time.NewTicker(10 * time.Millisecond)
 		for done := false; !done; {
 			_ = cmd.Process.Signal(syscall.SIGUSR1)

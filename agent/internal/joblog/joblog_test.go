@@ -9,13 +9,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,29 +53,11 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// safe is a buffer for two goroutines.
-type safe struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (s *safe) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(p)
-}
-
-func (s *safe) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.String()
-}
-
 // TestRun says something after a silence only, and nothing where there is
 // nothing to say.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out safe
+		var out watchtest.Output
 		l := New(&out, env())
 		ctx, cancel := context.WithCancel(t.Context())
 		var asked atomic.Int64

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/converge/pkg/apicall"
+	"example.com/converge/pkg/watchtest"
 )
 
 const secretPath = "/hooks/T0SECRET0/B0SECRET0/XXSECRETXX"
@@ -47,9 +48,9 @@ func text(t *testing.T, v any, path ...any) string {
 func receive(t *testing.T, format string) []map[string]any {
 	t.Helper()
 	r := newReceiver(t, nil)
-	var j journal
+	var j watchtest.Output
 	tell(t, Config{
-		Targets: []string{format + "+" + r.URL + secretPath + "?sig=S1GNATURE9"}, CAFile: r.ca, Job: job, Logger: j.logger(),
+		Targets: []string{format + "+" + r.URL + secretPath + "?sig=S1GNATURE9"}, CAFile: r.ca, Job: job, Logger: logger(&j),
 		Template: `{"text": {{json .Text}}, "line": {{json .Access.SSH}}}`,
 	})
 	var all []map[string]any

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // trips is a network of one's own, for tests of time.
@@ -47,10 +49,10 @@ func answer(code int, header ...string) (*http.Response, error) {
 }
 
 // throughTrips starts a session of that network.
-func throughTrips(t *testing.T, r *trips) (*Session, *journal) {
+func throughTrips(t *testing.T, r *trips) (*Session, *watchtest.Output) {
 	t.Helper()
-	j := &journal{}
-	n, err := New(Config{Targets: []string{"template+https://chat.example/hooks/XXSECRETXX"}, Template: "{{.Event}} {{.Who}}", Logger: j.logger()})
+	j := &watchtest.Output{}
+	n, err := New(Config{Targets: []string{"template+https://chat.example/hooks/XXSECRETXX"}, Template: "{{.Event}} {{.Who}}", Logger: logger(j)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,8 +272,8 @@ func TestNoAnswer(t *testing.T) {
 		"https://" + plainServer.Addr().String(): "does not speak TLS",
 		untrusted.URL:                            "not signed by a trusted authority",
 	} {
-		var j journal
-		n, err := New(Config{Targets: []string{"json+" + address + secretPath}, Logger: j.logger()})
+		var j watchtest.Output
+		n, err := New(Config{Targets: []string{"json+" + address + secretPath}, Logger: logger(&j)})
 		if err != nil {
 			t.Fatal(err)
 		}

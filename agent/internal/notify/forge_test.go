@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"example.com/converge/pkg/forge"
+	"example.com/converge/pkg/watchtest"
 )
 
 // forgeTold tells the story to a forge that answers as the kind does, and returns
@@ -41,10 +42,10 @@ func forgeTold(t *testing.T, kind, how string, place Job) []request {
 			fmt.Fprint(w, `{"id":4711}`)
 		}
 	})
-	var j journal
+	var j watchtest.Output
 	place.Name, place.URL = job.Name, job.URL
 	tell(t, Config{
-		Targets: []string{how}, Token: "T0KENT0KEN", Forge: kind, ForgeURL: r.URL, CAFile: r.ca, Job: place, Logger: j.logger(),
+		Targets: []string{how}, Token: "T0KENT0KEN", Forge: kind, ForgeURL: r.URL, CAFile: r.ca, Job: place, Logger: logger(&j),
 	})
 	if said := j.String(); strings.Contains(said, "T0KEN") || strings.Contains(said, "level=WARN") {
 		t.Errorf("it logged\n%s", said)

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 func TestParse(t *testing.T) {
@@ -69,8 +71,8 @@ func TestMissing(t *testing.T) {
 		"not name the job":             {Token: "x", Forge: "gitlab"},
 		"none is known; name its page": {Token: "x", Forge: "gitlab", Job: Job{Repository: "a/b"}},
 	} {
-		var j journal
-		cfg.Targets, cfg.Logger = []string{"status", "json+https://x"}, j.logger()
+		var j watchtest.Output
+		cfg.Targets, cfg.Logger = []string{"status", "json+https://x"}, logger(&j)
 		n, err := New(cfg)
 		if err != nil || len(n.targets) != 1 || !strings.Contains(j.String(), want) {
 			t.Errorf("%v: %v: %s, want %q", cfg, err, j.String(), want)

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/pkg/sftp"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // What has a length that it may not have, or has no id, ends the session
@@ -120,7 +122,7 @@ func TestSFTPAskedBound(t *testing.T) {
 	if _, err := opened.Write(packet(fxpOpen, 0, "file", forReading, 0)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "an open file", func() bool {
+	watchtest.Eventually(t, "an open file", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return len(f.files) == 1
@@ -131,9 +133,9 @@ func TestSFTPAskedBound(t *testing.T) {
 		defer f.mu.Unlock()
 		return len(f.asked)
 	}
-	eventually(t, "as many requests as may be", func() bool { return asked() == maxAsked })
+	watchtest.Eventually(t, "as many requests as may be", func() bool { return asked() == maxAsked })
 	close(g.open)
-	eventually(t, "all answers", func() bool {
+	watchtest.Eventually(t, "all answers", func() bool {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return g.buf.Len() > requests*maxData

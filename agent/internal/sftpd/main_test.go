@@ -11,38 +11,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is for what takes milliseconds on an idle machine.
-const patience = 60 * time.Second
-
 // noise returns n random bytes, the same for the same seed.
 func noise(n int, seed byte) []byte {
 	data := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data)
 	return data
-}
-
-// eventually waits until the condition is true. It looks every few milliseconds:
-// for what the kernel does not tell.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit.C:
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
 }
 
 // tree describes a folder and what is in it.

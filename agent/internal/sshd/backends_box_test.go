@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"example.com/converge/container"
+	"example.com/converge/pkg/watchtest"
 )
 
 // boxTests are of what only containers have.
@@ -80,14 +81,14 @@ func testSessionMode(t *testing.T, w *world) {
 	if stdout != "" || stderr != "err\n" || code != 42 {
 		t.Errorf("%q %q %d", stdout, stderr, code)
 	}
-	eventually(t, "no container", func() bool { return len(w.left()) == 0 })
+	watchtest.Eventually(t, "no container", func() bool { return len(w.left()) == 0 })
 	client := b.dial()
 	one := b.terminal(client, nil, "")
 	two := b.terminal(client, nil, "")
 	for _, s := range []*terminalSession{one, two} {
 		s.typeIn(t, "stty size; echo rea''dy\n")
-		s.out.wait(t, "ready\r\n")
-		s.out.wait(t, "25 81\r\n")
+		s.out.Expect(t, "ready\r\n")
+		s.out.Expect(t, "25 81\r\n")
 	}
 	if n := len(w.left()); n != 2 {
 		t.Errorf("%d containers", n)
@@ -96,7 +97,7 @@ func testSessionMode(t *testing.T, w *world) {
 	if err := one.Wait(); status(err) != 3 {
 		t.Errorf("%v", err)
 	}
-	eventually(t, "one container", func() bool { return len(w.left()) == 1 })
+	watchtest.Eventually(t, "one container", func() bool { return len(w.left()) == 1 })
 	if _, err := client.Dial("tcp", "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "not supported") {
 		t.Errorf("dial: %v", err)
 	}
@@ -115,7 +116,7 @@ func testExisting(t *testing.T, w *world) {
 	first := w.bench(t, nil)
 	holder := first.terminal(first.dial(), nil, "")
 	holder.typeIn(t, "export MARK=1; echo rea''dy\n")
-	holder.out.wait(t, "ready\r\n")
+	holder.out.Expect(t, "ready\r\n")
 	left := w.left()
 	if len(left) != 1 {
 		t.Fatalf("%q", left)
@@ -129,15 +130,15 @@ func testExisting(t *testing.T, w *world) {
 	// What is left there ends, although its container does not.
 	client := b.dial()
 	session := b.session(client)
-	var out watched
+	var out watchtest.Output
 	session.Stdout = &out
 	if err := session.Start("echo $$; trap '' HUP; while :; do sleep 0.1; done"); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "\n")
+	out.Expect(t, "\n")
 	pid := strings.TrimSpace(out.String())
 	client.Close()
-	eventually(t, "its end", func() bool {
+	watchtest.Eventually(t, "its end", func() bool {
 		_, _, code := run(t, b.ssh("kill -0 "+pid+" 2>/dev/null"))
 		return code != 0
 	})
@@ -166,12 +167,12 @@ func testSubsystem(t *testing.T, w *world) {
 func testLateShutdown(t *testing.T, w *world) {
 	b := w.bench(t, nil)
 	session := b.session(b.dial())
-	var out watched
+	var out watchtest.Output
 	session.Stdout = &out
 	if err := session.Start("trap '' HUP TERM; echo ready; while :; do sleep 1; done"); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	b.shutdown(t, ctx)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"example.com/converge/container/enginetest"
+	"example.com/converge/pkg/watchtest"
 )
 
 // An engine that hangs does not hold up the end of the agent: what it has left
@@ -60,7 +61,7 @@ func TestEngineLost(t *testing.T) {
 	b := w.bench(t, nil)
 	client := b.dial()
 	session := b.session(client)
-	var out, errs watched
+	var out, errs watchtest.Output
 	session.Stdout, session.Stderr = &out, &errs
 	if _, err := session.StdinPipe(); err != nil { // open
 		t.Fatal(err)
@@ -68,7 +69,7 @@ func TestEngineLost(t *testing.T) {
 	if err := session.Start("echo ready; cat; exit 7"); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	e.Stop()
 	e.Start()
 	// With its connection cut the program has come to the end of its input.
@@ -84,7 +85,7 @@ func TestEngineLost(t *testing.T) {
 	if err := session.Start("echo again; exec sleep 3600"); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "again")
+	out.Expect(t, "again")
 	for _, name := range slices.Clone(e.Containers()) {
 		e.Kill(name)
 	}
@@ -95,7 +96,7 @@ func TestEngineLost(t *testing.T) {
 	if code != 0 {
 		t.Errorf("%d %q", code, stderr)
 	}
-	var late watched
+	var late watchtest.Output
 	session = b.session(client)
 	session.Stderr = &late
 	if err := session.Run("true"); status(err) != cannotStart || !strings.Contains(late.String(), "No such container") {

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // files copies there and back with stock clients, in one place. Nothing there is
@@ -207,7 +209,7 @@ func testForwardsLive(t *testing.T, w *world) {
 		t.Error(err)
 	}
 	far.Close()
-	eventually(t, "no forwards", func() bool { return b.forwardsOpen(1) == 0 })
+	watchtest.Eventually(t, "no forwards", func() bool { return b.forwardsOpen(1) == 0 })
 }
 
 // A key agent that is lent is reached from the place.

@@ -21,6 +21,7 @@ import (
 	"example.com/converge/agent/internal/box"
 	"example.com/converge/container"
 	"example.com/converge/container/enginetest"
+	"example.com/converge/pkg/watchtest"
 )
 
 // world is a back end that the suite runs against.
@@ -175,7 +176,7 @@ func (b *bench) master(args ...string) (option string) {
 	control := filepath.Join(b.home, "control")
 	args = append([]string{"-N", "-M"}, args...)
 	b.background(b.client("ssh", []string{"ControlPath=" + control}, append(args, testUser+"@127.0.0.1")...))
-	eventually(b.t, "a master", func() bool { _, err := os.Stat(control); return err == nil })
+	watchtest.Eventually(b.t, "a master", func() bool { _, err := os.Stat(control); return err == nil })
 	return "ControlPath=" + control
 }
 
@@ -247,9 +248,9 @@ func testInputEnd(t *testing.T, w *world) {
 func testSignals(t *testing.T, w *world) {
 	b := w.bench(t, nil)
 	client := b.dial()
-	start := func(line string) (*ssh.Session, *watched) {
+	start := func(line string) (*ssh.Session, *watchtest.Output) {
 		session := b.session(client)
-		var out watched
+		var out watchtest.Output
 		session.Stdout = &out
 		if err := session.Start(line); err != nil {
 			t.Fatal(err)
@@ -257,7 +258,7 @@ func testSignals(t *testing.T, w *world) {
 		return session, &out
 	}
 	session, out := start("trap 'echo got; exit 3' USR1; echo ready; while :; do sleep 0.1; done")
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	if err := session.Signal(ssh.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +266,7 @@ func testSignals(t *testing.T, w *world) {
 		t.Errorf("USR1: %v %q", err, out)
 	}
 	session, out = start("echo ready; exec sleep 3600")
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	if err := session.Signal(ssh.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +279,7 @@ func testSignals(t *testing.T, w *world) {
 		t.Errorf("SEGV: %v", err)
 	}
 	session, out = start("echo ready; exec sleep 3600")
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	if ok, err := session.SendRequest("signal", true, ssh.Marshal(struct{ Name string }{"NONE"})); ok || err != nil {
 		t.Errorf("no signal: %v %v", ok, err)
 	}
@@ -296,7 +297,7 @@ func testTerminal(t *testing.T, w *world) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out watched
+	var out watchtest.Output
 	b.accept.Go(func() { _, _ = terminal.WriteTo(&out) })
 	defer terminal.Close()
 	typeIn := func(text string) {
@@ -304,9 +305,9 @@ func testTerminal(t *testing.T, w *world) {
 			t.Fatal(err)
 		}
 	}
-	out.wait(t, "welcome\r\n")
+	out.Expect(t, "welcome\r\n")
 	typeIn("stty size; echo $TERM; tty >/dev/null && echo te''rminal\n")
-	out.wait(t, "terminal\r\n")
+	out.Expect(t, "terminal\r\n")
 	if text := out.String(); !strings.Contains(text, "25 80\r\n") || !strings.Contains(text, "xterm-test\r\n") {
 		t.Errorf("%q", text)
 	}
@@ -314,7 +315,7 @@ func testTerminal(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	typeIn("until [ \"$(stty size)\" = '25 120' ]; do sleep 0.02; done; echo re''sized\n")
-	out.wait(t, "resized\r\n")
+	out.Expect(t, "resized\r\n")
 	typeIn("exit 42\n")
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 42 {
 		t.Errorf("%v, want 42", err)
@@ -350,21 +351,21 @@ func testShared(t *testing.T, w *world) {
 	b := w.bench(t, func(c *Config) { c.Record = dir })
 	owner := b.terminal(b.dial(), nil, "")
 	owner.typeIn(t, "echo be''fore\n")
-	owner.out.wait(t, "before\r\n")
+	owner.out.Expect(t, "before\r\n")
 	joiner := b.view("converge-join")
-	joiner.out.wait(t, "before\r\n")
+	joiner.out.Expect(t, "before\r\n")
 	// The terminal is as large as fits both, which takes an engine its time.
 	joiner.typeIn(t, "until [ \"$(stty size)\" = '20 81' ]; do sleep 0.02; done; echo from''joiner\n")
 	for _, s := range []*terminalSession{owner, joiner} {
-		s.out.wait(t, "fromjoiner\r\n")
+		s.out.Expect(t, "fromjoiner\r\n")
 	}
 	b.server.Wall("news for all")
-	joiner.out.wait(t, "news for all")
+	joiner.out.Expect(t, "news for all")
 	owner.typeIn(t, "exit 5\n")
 	if err := owner.Wait(); status(err) != 5 {
 		t.Errorf("owner: %v", err)
 	}
-	joiner.out.wait(t, shellEnded)
+	joiner.out.Expect(t, shellEnded)
 	b.events.wait(t, "closed 1 shell", 1)
 	_, shown, _ := recordings(t, dir)
 	if len(shown) != 1 {
@@ -383,7 +384,7 @@ func testDisconnect(t *testing.T, w *world) {
 	client := b.dial()
 	for _, tty := range []bool{false, true} {
 		session := b.session(client)
-		var out watched
+		var out watchtest.Output
 		session.Stdout = &out
 		if tty {
 			if err := session.RequestPty("xterm", 25, 80, nil); err != nil {
@@ -393,12 +394,12 @@ func testDisconnect(t *testing.T, w *world) {
 		if err := session.Start("echo rea''dy; exec sleep 3600"); err != nil {
 			t.Fatal(err)
 		}
-		out.wait(t, "ready")
+		out.Expect(t, "ready")
 	}
 	client.Close()
 	b.events.wait(t, "logout 1", 1)
 	// Long before the server ends.
-	eventually(t, "no container", func() bool { return len(w.left()) == 0 })
+	watchtest.Eventually(t, "no container", func() bool { return len(w.left()) == 0 })
 }
 
 // The end of the server ends what runs, and tells why.
@@ -406,14 +407,14 @@ func testShutdown(t *testing.T, w *world) {
 	b := w.bench(t, nil)
 	shell := b.terminal(b.dial(), nil, "")
 	shell.typeIn(t, "echo rea''dy\n")
-	shell.out.wait(t, "ready\r\n")
+	shell.out.Expect(t, "ready\r\n")
 	command := b.session(b.dial())
-	var out, errs watched
+	var out, errs watchtest.Output
 	command.Stdout, command.Stderr = &out, &errs
 	if err := command.Start("echo ready; exec sleep 3600"); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := b.server.Shutdown(ctx, "time is up"); err != nil {
@@ -450,7 +451,7 @@ func testMany(t *testing.T, w *world) {
 			}
 			text := fmt.Sprintf("connection %d", i)
 			session.Stdin = strings.NewReader(text)
-			var out, errs watched
+			var out, errs watchtest.Output
 			session.Stdout, session.Stderr = &out, &errs
 			if err := session.Run(fmt.Sprintf("cat; exit %d", i)); status(err) != i || out.String() != text {
 				t.Errorf("%d: %v %q %q", i, err, &out, &errs)
@@ -458,7 +459,7 @@ func testMany(t *testing.T, w *world) {
 		})
 	}
 	wg.Wait()
-	eventually(t, "no container", func() bool { return len(w.left()) == 0 })
+	watchtest.Eventually(t, "no container", func() bool { return len(w.left()) == 0 })
 }
 
 // localPort is a free port of an address that nobody else listens at.

@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // noise returns n random bytes, the same for the same seed.
@@ -100,12 +102,12 @@ func TestSignals(t *testing.T) {
 		}
 	}
 	session := b.session(client)
-	var out watched
+	var out watchtest.Output
 	session.Stdout = &out
 	if err := session.Start(`trap 'echo caught; exit 3' USR1; echo ready; while :; do sleep 0.01; done`); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	if ok, err := session.SendRequest("signal", true, ssh.Marshal(struct{ S string }{"USR1"})); !ok || err != nil {
 		t.Errorf("%v %v", ok, err)
 	}
@@ -206,12 +208,12 @@ func TestOrderOfEnd(t *testing.T) {
 func TestGrandchildHoldsOutput(t *testing.T) {
 	b := newBench(t, nil)
 	session := b.session(b.dial())
-	var stdout watched
+	var stdout watchtest.Output
 	session.Stdout = &stdout
 	if err := session.Start("mkfifo go; (read line < go; echo $line) & echo ready"); err != nil {
 		t.Fatal(err)
 	}
-	stdout.wait(t, "ready")
+	stdout.Expect(t, "ready")
 	if err := os.WriteFile(filepath.Join(b.dir, "go"), []byte("late\n"), 0); err != nil {
 		t.Fatal(err)
 	}

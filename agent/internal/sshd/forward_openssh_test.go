@@ -16,13 +16,15 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // background starts a client that stays until the end of the test, and returns
 // what it prints.
-func (b *bench) background(cmd *exec.Cmd) *watched {
+func (b *bench) background(cmd *exec.Cmd) *watchtest.Output {
 	b.t.Helper()
-	var out watched
+	var out watchtest.Output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
@@ -52,7 +54,7 @@ func loopback(t testing.TB) string {
 func reach(t testing.TB, network, addr string, use func(net.Conn)) {
 	t.Helper()
 	var nc net.Conn
-	eventually(t, "somebody at "+addr, func() (ok bool) {
+	watchtest.Eventually(t, "somebody at "+addr, func() (ok bool) {
 		var err error
 		nc, err = net.Dial(network, addr)
 		return err == nil
@@ -151,7 +153,7 @@ func TestOpenSSHRemotePorts(t *testing.T) {
 		"-N", "-R", "0:"+one.Addr().String(), "-R", "127.0.0.1:0:"+two.Addr().String(), testUser+"@127.0.0.1")))
 	ports := make(map[string]string)
 	allocated := regexp.MustCompile(`Allocated port (\d+) for remote forward to (\S+)`)
-	eventually(t, "two ports", func() bool {
+	watchtest.Eventually(t, "two ports", func() bool {
 		for _, found := range allocated.FindAllStringSubmatch(out.String(), -1) {
 			ports[found[1]] = found[2]
 		}

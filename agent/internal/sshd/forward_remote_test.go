@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // ask sends a request of the connection.
@@ -104,7 +106,7 @@ func TestAnswerBeforeConnections(t *testing.T) {
 	channels := client.HandleChannelOpen("forwarded-tcpip")
 	var dialer sync.WaitGroup
 	dialer.Go(func() {
-		eventually(t, "a listener", func() bool {
+		watchtest.Eventually(t, "a listener", func() bool {
 			nc, err := net.DialTCP("tcp", nil, addr)
 			if err != nil {
 				return false

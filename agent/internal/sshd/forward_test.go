@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // halfCloses tries both orders of ending: dial opens a connection that ends up
@@ -255,7 +257,7 @@ func TestForwardDialCancelled(t *testing.T) {
 			t.Error("a black hole answers")
 		}
 	})
-	eventually(t, "a dial", func() bool { return b.forwardsOpen(1) == 1 })
+	watchtest.Eventually(t, "a dial", func() bool { return b.forwardsOpen(1) == 1 })
 	client.Close()
 	opener.Wait()
 	b.events.wait(t, "logout 1", 1)
@@ -312,7 +314,7 @@ func TestForwardBounds(t *testing.T) {
 		t.Error(err)
 	}
 	first.Close()
-	eventually(t, "a free place", func() bool {
+	watchtest.Eventually(t, "a free place", func() bool {
 		nc, err := client.Dial("unix", to.Addr().String())
 		if err != nil {
 			return false

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // Who leaves a shell in whatever way is heard of, but nobody has left one whose
@@ -28,7 +30,7 @@ func TestGoodbyes(t *testing.T) {
 		client := b.dial()
 		shell := b.terminal(client, nil, "")
 		shell.typeIn(t, "echo re'ad'y\n")
-		shell.out.wait(t, "ready")
+		shell.out.Expect(t, "ready")
 		_ = client.Close()
 		b.left(t, false)
 	})
@@ -58,7 +60,7 @@ func (b *bench) openSSH(t *testing.T) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = in.Close() })
-	var out watched
+	var out watchtest.Output
 	cmd.Stdout = &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -66,7 +68,7 @@ func (b *bench) openSSH(t *testing.T) *exec.Cmd {
 	if _, err := in.Write([]byte("echo re'ad'y\n")); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	return cmd
 }
 

@@ -212,23 +212,6 @@ func (b *bench) session(client *ssh.Client) *ssh.Session {
 	return session
 }
 
-// eventually waits until the condition is true. It looks every few
-// milliseconds: for what the kernel, or another process, does not tell.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
-	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit.C:
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
-}
-
 // recorder keeps the events as lines, and wakes who waits for one.
 type recorder struct {
 	mu     sync.Mutex
@@ -290,30 +273,6 @@ func (r *recorder) wait(t testing.TB, line string, times int) {
 			t.Fatalf("no %d× %q in %q", times, line, r.all())
 		}
 	}
-}
-
-// watched is a writer that can be waited on.
-type watched struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (w *watched) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.Write(p)
-}
-
-func (w *watched) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.String()
-}
-
-// wait waits until the text has been written.
-func (w *watched) wait(t testing.TB, text string) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("output with %q", text), func() bool { return strings.Contains(w.String(), text) })
 }
 
 // processes returns the numbers of all processes.

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // named returns the processes whose command line is, with NUL after each
@@ -95,11 +97,11 @@ func TestDisconnectHangsUp(t *testing.T) {
 			if _, err := io.ReadFull(ch, ready); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "a process that has left the session", func() bool { return len(sleeping(3612)) == 1 })
+			watchtest.Eventually(t, "a process that has left the session", func() bool { return len(sleeping(3612)) == 1 })
 			leave(client, ch)
 			// Nobody has left a command that was cut off: see TestGoodbyes.
 			b.events.wait(t, map[string]string{"connection": "logout 1", "channel": "closed 1 exec"}[name], 1)
-			eventually(t, "the end of the processes", func() bool { return len(sleeping(3611, 3613, 3614)) == 0 })
+			watchtest.Eventually(t, "the end of the processes", func() bool { return len(sleeping(3611, 3613, 3614)) == 0 })
 			detached := sleeping(3612)
 			if len(detached) != 1 {
 				t.Errorf("%d processes that had left the session", len(detached))
@@ -125,8 +127,8 @@ func TestLeftBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end of the processes", func() bool { return len(sleeping(3631)) == 0 })
-	eventually(t, "the process that had left the session", func() bool { return len(sleeping(3632)) == 1 })
+	watchtest.Eventually(t, "the end of the processes", func() bool { return len(sleeping(3631)) == 0 })
+	watchtest.Eventually(t, "the process that had left the session", func() bool { return len(sleeping(3632)) == 1 })
 	for _, p := range sleeping(3632) {
 		_ = p.Kill()
 	}
@@ -177,7 +179,7 @@ func TestShutdownTellsShells(t *testing.T) {
 	client := b.dial()
 	shell := b.terminal(client, nil, "")
 	shell.typeIn(t, "echo re'ad'y\n")
-	shell.out.wait(t, "ready")
+	shell.out.Expect(t, "ready")
 	command := b.session(client)
 	said, err := command.StderrPipe()
 	if err != nil {
@@ -187,7 +189,7 @@ func TestShutdownTellsShells(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := b.terminal(client, nil, `printf '\033[?1049hdrawn'; sleep `+nap(3642))
-	full.out.wait(t, "drawn")
+	full.out.Expect(t, "drawn")
 	idle := b.session(client)
 	other := b.dial() // nothing open
 	stranger, err := net.Dial("tcp", "127.0.0.1:"+b.port)
@@ -195,7 +197,7 @@ func TestShutdownTellsShells(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stranger.Close()
-	eventually(t, "three connections", func() bool {
+	watchtest.Eventually(t, "three connections", func() bool {
 		b.server.mu.Lock()
 		defer b.server.mu.Unlock()
 		return len(b.server.conns) == 3
@@ -244,7 +246,7 @@ func TestShutdownTellsShells(t *testing.T) {
 func TestShutdownReachesOpenSSH(t *testing.T) {
 	b := newBench(t, nil)
 	cmd := b.client("ssh", nil, "-tt", testUser+"@127.0.0.1")
-	var out watched
+	var out watchtest.Output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -257,7 +259,7 @@ func TestShutdownReachesOpenSSH(t *testing.T) {
 	if _, err := io.WriteString(in, "echo re'ad'y\n"); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := b.server.Shutdown(ctx, "the job is ending"); err != nil {
@@ -274,13 +276,13 @@ func TestShutdownKills(t *testing.T) {
 	b := newBench(t, nil)
 	client := b.dial()
 	session := b.session(client)
-	var out watched
+	var out watchtest.Output
 	session.Stdout = &out
 	if err := session.Start(fmt.Sprintf(
 		`trap '' HUP TERM; (sleep %[1]s >&- 2>&-) & echo ready; while :; do sleep %[1]s; done`, nap(3651))); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "ready")
+	out.Expect(t, "ready")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := b.server.Shutdown(ctx, "now"); !errors.Is(err, ErrPatience) || !errors.Is(err, context.Canceled) {
@@ -369,7 +371,7 @@ func TestNothingLeft(t *testing.T) {
 		}
 		shell := b.terminal(client, nil, "")
 		shell.typeIn(t, "sleep "+nap(3661)+" & echo re'ad'y\n")
-		shell.out.wait(t, "ready")
+		shell.out.Expect(t, "ready")
 		if session, err := client.NewSession(); err != nil || session.RequestSubsystem("sftp") != nil {
 			t.Fatal("no sftp", err)
 		}
@@ -382,11 +384,11 @@ func TestNothingLeft(t *testing.T) {
 		return len(b.server.conns) == 0 && len(sleeping(3661)) == 0 && zombies() == 0
 	}
 	round()
-	eventually(t, "an end of the first round", settled)
+	watchtest.Eventually(t, "an end of the first round", settled)
 	before := descriptors(t)
 	for range 10 {
 		round()
 	}
-	eventually(t, "an end of all rounds", settled)
-	eventually(t, fmt.Sprintf("%d open files, as before", before), func() bool { return descriptors(t) <= before })
+	watchtest.Eventually(t, "an end of all rounds", settled)
+	watchtest.Eventually(t, fmt.Sprintf("%d open files, as before", before), func() bool { return descriptors(t) <= before })
 }

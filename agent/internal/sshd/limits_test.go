@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // A connection that never logs in is closed, whether it is silent or keeps
@@ -27,7 +29,7 @@ func TestLoginTimeout(t *testing.T) {
 		t.Logf("silent: %v", err) // a reset is an end as well
 	}
 	_, err = b.tryDial(testUser, ssh.RetryableAuthMethod(ssh.PasswordCallback(func() (string, error) {
-		eventually(t, "the end of the connection", func() bool {
+		watchtest.Eventually(t, "the end of the connection", func() bool {
 			b.server.mu.Lock()
 			defer b.server.mu.Unlock()
 			return len(b.server.conns) == 0
@@ -86,7 +88,7 @@ func TestPendingBound(t *testing.T) {
 		t.Error("one too many is served")
 	}
 	open[0].Close()
-	eventually(t, "a free place", func() bool {
+	watchtest.Eventually(t, "a free place", func() bool {
 		client, err := b.tryDial(testUser)
 		if err != nil {
 			return false

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh/agent"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // After 500 logins and logouts, each with something of all that a user may do,
@@ -65,7 +67,7 @@ func TestFiveHundredLogins(t *testing.T) {
 		case 3: // a shell with a job in the background
 			shell := b.terminal(client, nil, "")
 			shell.typeIn(t, "sleep "+nap(3671)+" & echo re'ad'y\n")
-			shell.out.wait(t, "ready")
+			shell.out.Expect(t, "ready")
 		case 4: // a command that reads for ever, and one that is stopped
 			for _, line := range []string{"cat", "echo x; kill -STOP $$"} {
 				session, err := client.NewSession()
@@ -100,14 +102,14 @@ func TestFiveHundredLogins(t *testing.T) {
 	for n := range 10 {
 		round(n)
 	}
-	eventually(t, "an end of the first rounds", settled)
+	watchtest.Eventually(t, "an end of the first rounds", settled)
 	files, routines := descriptors(t), runtime.NumGoroutine()
 	for n := range rounds {
 		round(n)
 	}
-	eventually(t, "an end of all rounds", settled)
-	eventually(t, fmt.Sprintf("%d open files, as before", files), func() bool { return descriptors(t) <= files })
-	eventually(t, fmt.Sprintf("%d goroutines, as before", routines), func() bool { return runtime.NumGoroutine() <= routines })
+	watchtest.Eventually(t, "an end of all rounds", settled)
+	watchtest.Eventually(t, fmt.Sprintf("%d open files, as before", files), func() bool { return descriptors(t) <= files })
+	watchtest.Eventually(t, fmt.Sprintf("%d goroutines, as before", routines), func() bool { return runtime.NumGoroutine() <= routines })
 	for _, dir := range []string{tmp, b.dir} {
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 			t.Errorf("left in %s: %v %v", dir, entries, err)

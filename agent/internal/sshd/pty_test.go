@@ -9,19 +9,21 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // terminalSession is a session on a terminal.
 type terminalSession struct {
 	*ssh.Session
 	in  io.WriteCloser
-	out *watched
+	out *watchtest.Output
 }
 
 // terminal opens a session on a terminal and starts the command, or a shell.
 func (b *bench) terminal(client *ssh.Client, modes ssh.TerminalModes, command string) *terminalSession {
 	b.t.Helper()
-	s := &terminalSession{Session: b.session(client), out: new(watched)}
+	s := &terminalSession{Session: b.session(client), out: new(watchtest.Output)}
 	if err := s.RequestPty("xterm-test", 25, 81, modes); err != nil {
 		b.t.Fatal(err)
 	}
@@ -54,7 +56,7 @@ func TestShell(t *testing.T) {
 	})
 	s := b.terminal(b.dial(), ssh.TerminalModes{ssh.ECHO: 0}, "")
 	s.typeIn(t, "echo argv0=$0 term=$TERM tty=$SSH_TTY; tty; stty size\n")
-	s.out.wait(t, "25 81")
+	s.out.Expect(t, "25 81")
 	s.typeIn(t, "exit 7\n")
 	var exit *ssh.ExitError
 	if err := s.Wait(); !errors.As(err, &exit) || exit.ExitStatus() != 7 {
@@ -78,7 +80,7 @@ func TestTerminalEndOfFile(t *testing.T) {
 	s := b.terminal(b.dial(), nil, "")
 	// What is typed before the shell reads keys is not a key.
 	s.typeIn(t, "PS1=pro'mpt:'\n")
-	s.out.wait(t, "prompt:")
+	s.out.Expect(t, "prompt:")
 	s.typeIn(t, "\x04")
 	if err := s.Wait(); err != nil {
 		t.Errorf("ctrl-D: %v", err)
@@ -88,7 +90,7 @@ func TestTerminalEndOfFile(t *testing.T) {
 func TestTerminalInterrupt(t *testing.T) {
 	b := newBench(t, nil)
 	s := b.terminal(b.dial(), nil, "echo ready; sleep 3600; echo never")
-	s.out.wait(t, "ready")
+	s.out.Expect(t, "ready")
 	s.typeIn(t, "\x03")
 	var exit *ssh.ExitError
 	if err := s.Wait(); !errors.As(err, &exit) || exit.Signal() != "INT" {
@@ -102,11 +104,11 @@ func TestJobControl(t *testing.T) {
 	s := b.terminal(b.dial(), ssh.TerminalModes{ssh.ECHO: 0}, "")
 	s.typeIn(t, "cat\n")
 	s.typeIn(t, "echoed\n")
-	s.out.wait(t, "echoed\r\n")
+	s.out.Expect(t, "echoed\r\n")
 	s.typeIn(t, "\x1a")
-	s.out.wait(t, "Stopped")
+	s.out.Expect(t, "Stopped")
 	s.typeIn(t, "fg\nonce more\n")
-	s.out.wait(t, "once more\r\n")
+	s.out.Expect(t, "once more\r\n")
 	s.typeIn(t, "\x04")
 	s.typeIn(t, "exit 0\n")
 	if err := s.Wait(); err != nil {
@@ -132,7 +134,7 @@ func TestTerminalRawBytes(t *testing.T) {
 		every[i] = byte(i)
 	}
 	s := b.terminal(client, nil, "stty raw -echo; echo ready; head -c 256")
-	s.out.wait(t, "ready\n")
+	s.out.Expect(t, "ready\n")
 	s.typeIn(t, string(every))
 	if err := s.Wait(); err != nil || s.out.String() != "ready\n"+string(every) {
 		t.Errorf("%q %v", s.out.String(), err)
@@ -189,11 +191,11 @@ func TestTerminalSize(t *testing.T) {
 	b := newBench(t, nil)
 	client := b.dial()
 	s := b.terminal(client, nil, `trap 'stty size' WINCH; stty size; while :; do sleep 0.01; done`)
-	s.out.wait(t, "25 81\r\n")
+	s.out.Expect(t, "25 81\r\n")
 	if err := s.WindowChange(50, 132); err != nil {
 		t.Fatal(err)
 	}
-	s.out.wait(t, "50 132\r\n")
+	s.out.Expect(t, "50 132\r\n")
 
 	// Pixels, and numbers that do not fit.
 	p := b.session(client)
@@ -249,11 +251,11 @@ func TestWall(t *testing.T) {
 	client := b.dial()
 	shell := b.terminal(client, nil, "")
 	command := b.terminal(client, nil, "echo ready; cat")
-	command.out.wait(t, "ready")
+	command.out.Expect(t, "ready")
 	shell.typeIn(t, "echo re'ad'y\n")
-	shell.out.wait(t, "ready")
+	shell.out.Expect(t, "ready")
 	b.server.Wall("five minutes\nleft\x1b[2J")
-	shell.out.wait(t, "\r\nfive minutes\r\nleft?[2J\r\n")
+	shell.out.Expect(t, "\r\nfive minutes\r\nleft?[2J\r\n")
 	command.typeIn(t, "x\x04\x04")
 	if err := command.Wait(); err != nil || strings.Contains(command.out.String(), "minutes") {
 		t.Errorf("%q %v", command.out.String(), err)
@@ -286,7 +288,7 @@ func TestStalledClient(t *testing.T) {
 	}
 	stalled := b.server.loggedIn()[0].list()[0]
 	looks := 0
-	eventually(t, "a writer that waits for the client", func() bool {
+	watchtest.Eventually(t, "a writer that waits for the client", func() bool {
 		looks++
 		if stalled.out.TryLock() {
 			stalled.out.Unlock()

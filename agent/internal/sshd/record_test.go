@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // recordings returns the files of a folder, read as a player does.
@@ -58,21 +60,21 @@ func TestRecord(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Record = dir })
 	client := b.dial()
 	owner := b.terminal(client, nil, "")
-	owner.out.wait(t, "This shell is recorded: what the terminal shows, not what is typed.\r\n")
+	owner.out.Expect(t, "This shell is recorded: what the terminal shows, not what is typed.\r\n")
 	if info := b.server.Shells(); len(info) != 1 || !info[0].Recorded {
 		t.Errorf("%+v", info)
 	}
 	owner.typeIn(t, "read -s -p pass'word:' x; echo got ${#x}\n")
-	owner.out.wait(t, "password:")
+	owner.out.Expect(t, "password:")
 	owner.typeIn(t, "top-secret\n")
-	owner.out.wait(t, "got 10\r\n")
+	owner.out.Expect(t, "got 10\r\n")
 	if err := owner.WindowChange(30, 90); err != nil {
 		t.Fatal(err)
 	}
 	joiner := b.view("converge-join")
-	joiner.out.wait(t, " (recorded); Enter ~. leaves")
+	joiner.out.Expect(t, " (recorded); Enter ~. leaves")
 	joiner.Close()
-	owner.out.wait(t, "left this shell")
+	owner.out.Expect(t, "left this shell")
 	// Commands, on a terminal or not, are not shells.
 	if out, err := b.session(client).CombinedOutput("echo command"); err != nil || string(out) != "command\n" {
 		t.Errorf("%q %v", out, err)
@@ -114,7 +116,7 @@ func TestRecord(t *testing.T) {
 // A recording that fails is told to the log, and the shell goes on.
 func TestRecordFails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "recordings")
-	var log watched
+	var log watchtest.Output
 	b := newBench(t, func(c *Config) {
 		c.Record = dir
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))

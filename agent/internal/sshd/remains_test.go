@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // Who does not care about SIGHUP lives on, as under OpenSSH's server, until the
@@ -15,13 +17,13 @@ func TestDisconnectSpares(t *testing.T) {
 	b := newBench(t, nil)
 	client := b.dial()
 	session := b.session(client)
-	var out watched
+	var out watchtest.Output
 	session.Stdout = &out
 	if err := session.Start(fmt.Sprintf(`trap '' HUP; echo ready; exec >/dev/null 2>&1; sleep %s; sleep %s`, nap(3621), nap(3622))); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "ready")
-	eventually(t, "the process", func() bool { return len(sleeping(3621)) == 1 })
+	out.Expect(t, "ready")
+	watchtest.Eventually(t, "the process", func() bool { return len(sleeping(3621)) == 1 })
 	client.Close()
 	b.events.wait(t, "logout 1", 1)
 	first := sleeping(3621)
@@ -30,7 +32,7 @@ func TestDisconnectSpares(t *testing.T) {
 	}
 	// The command goes on with what comes next.
 	_ = first[0].Kill()
-	eventually(t, "the next process", func() bool { return len(sleeping(3622)) == 1 })
+	watchtest.Eventually(t, "the next process", func() bool { return len(sleeping(3622)) == 1 })
 	b.shutdown(t, context.Background())
 	if n := len(sleeping(3621, 3622)); n != 0 {
 		t.Errorf("%d processes have survived the server", n)
@@ -49,11 +51,11 @@ nohup sleep %s >/dev/null 2>&1 &`, nap(3633), nap(3634), nap(3635))
 	}
 	client.Close()
 	b.events.wait(t, "logout 1", 1)
-	eventually(t, "the processes", func() bool { return len(sleeping(3633, 3635)) == 2 })
+	watchtest.Eventually(t, "the processes", func() bool { return len(sleeping(3633, 3635)) == 2 })
 	for _, p := range sleeping(3633) {
 		_ = p.Kill()
 	}
-	eventually(t, "the next process", func() bool { return len(sleeping(3634)) == 1 })
+	watchtest.Eventually(t, "the next process", func() bool { return len(sleeping(3634)) == 1 })
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	b.shutdown(t, ctx)

@@ -11,12 +11,14 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"example.com/converge/pkg/watchtest"
 )
 
 // view opens a subsystem on a terminal of its own connection.
 func (b *bench) view(name string) *terminalSession {
 	b.t.Helper()
-	s := &terminalSession{Session: b.session(b.dial()), out: new(watched)}
+	s := &terminalSession{Session: b.session(b.dial()), out: new(watchtest.Output)}
 	if err := s.RequestPty("xterm", 20, 100, nil); err != nil {
 		b.t.Fatal(err)
 	}
@@ -55,26 +57,26 @@ func TestJoin(t *testing.T) {
 	b := newBench(t, nil)
 	owner := b.terminal(b.dial(), nil, "")
 	owner.typeIn(t, "echo be'fore'\n")
-	owner.out.wait(t, "before\r\n")
+	owner.out.Expect(t, "before\r\n")
 	joiner := b.view("converge-join")
-	joiner.out.wait(t, "converge: you type in shell 1 of abc from 127.0.0.1")
-	joiner.out.wait(t, "before\r\n")
-	owner.out.wait(t, "converge: abc from 127.0.0.1")
-	owner.out.wait(t, "joined this shell and types here too")
+	joiner.out.Expect(t, "converge: you type in shell 1 of abc from 127.0.0.1")
+	joiner.out.Expect(t, "before\r\n")
+	owner.out.Expect(t, "converge: abc from 127.0.0.1")
+	owner.out.Expect(t, "joined this shell and types here too")
 	b.events.wait(t, "opened 2 join", 1)
 
 	joiner.typeIn(t, "stty size; echo from'joiner'\n")
 	for _, s := range []*terminalSession{owner, joiner} {
-		s.out.wait(t, "20 81\r\n")
-		s.out.wait(t, "fromjoiner\r\n")
+		s.out.Expect(t, "20 81\r\n")
+		s.out.Expect(t, "fromjoiner\r\n")
 	}
 	b.events.wait(t, "activity 2", 1)
 	owner.typeIn(t, "echo from'owner'\n")
-	joiner.out.wait(t, "fromowner\r\n")
+	joiner.out.Expect(t, "fromowner\r\n")
 	if err := joiner.WindowChange(50, 60); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a terminal of the smallest size", func() bool {
+	watchtest.Eventually(t, "a terminal of the smallest size", func() bool {
 		return b.server.shells.all()[0].room.Size().String() == "60x25"
 	})
 	info := b.server.Shells()
@@ -83,21 +85,21 @@ func TestJoin(t *testing.T) {
 	}
 	// When the joiner has gone the size is the owner's again.
 	joiner.Close()
-	owner.out.wait(t, "left this shell")
+	owner.out.Expect(t, "left this shell")
 	owner.typeIn(t, "stty size\n")
-	owner.out.wait(t, "\r\n25 81\r\n")
+	owner.out.Expect(t, "\r\n25 81\r\n")
 	b.events.wait(t, "closed 2 join", 1)
 
 	joiner = b.view("converge-join")
-	joiner.out.wait(t, "you type in shell 1")
+	joiner.out.Expect(t, "you type in shell 1")
 	watcher := b.view("converge-watch 1")
-	watcher.out.wait(t, "types\r\n") // who is there
+	watcher.out.Expect(t, "types\r\n") // who is there
 	joiner.typeIn(t, "exit 5\n")
 	if err := owner.Wait(); status(err) != 5 {
 		t.Errorf("owner: %v", err)
 	}
 	for _, s := range []*terminalSession{joiner, watcher} {
-		s.out.wait(t, "converge: the shell has ended\r\n")
+		s.out.Expect(t, "converge: the shell has ended\r\n")
 	}
 	b.events.wait(t, "closed 3 join", 1)
 	b.events.wait(t, "closed 4 watch", 1)
@@ -111,17 +113,17 @@ func TestWatch(t *testing.T) {
 	b := newBench(t, nil)
 	owner := b.terminal(b.dial(), nil, "")
 	owner.typeIn(t, "echo re'ady'\n")
-	owner.out.wait(t, "ready\r\n")
+	owner.out.Expect(t, "ready\r\n")
 	for _, key := range []string{"q", "\x03", "\x04"} {
 		watcher := b.view("converge-watch")
-		watcher.out.wait(t, "converge: you watch shell 1 of abc")
-		watcher.out.wait(t, "The shell is 81x25 and your window 100x20")
-		watcher.out.wait(t, "ready\r\n")
+		watcher.out.Expect(t, "converge: you watch shell 1 of abc")
+		watcher.out.Expect(t, "The shell is 81x25 and your window 100x20")
+		watcher.out.Expect(t, "ready\r\n")
 		watcher.typeIn(t, "echo never\n")
 		owner.typeIn(t, "echo al'ways'\n")
-		watcher.out.wait(t, "always\r\n")
+		watcher.out.Expect(t, "always\r\n")
 		watcher.typeIn(t, key)
-		watcher.out.wait(t, "converge: you have left this shell\r\n")
+		watcher.out.Expect(t, "converge: you have left this shell\r\n")
 	}
 	b.events.wait(t, "closed 4 watch", 1)
 	owner.typeIn(t, "exit\n")
@@ -142,18 +144,18 @@ func TestChooseShell(t *testing.T) {
 	b := newBench(t, nil)
 	one, two := b.terminal(b.dial(), nil, ""), b.terminal(b.dial(), nil, "")
 	// Both are there, in an order that their starts decide.
-	eventually(t, "two shells", func() bool { return len(b.server.Shells()) == 2 })
+	watchtest.Eventually(t, "two shells", func() bool { return len(b.server.Shells()) == 2 })
 	for i, s := range map[string]*terminalSession{"first": one, "second": two} {
 		s.typeIn(t, "echo this is the "+i+" she''ll\n")
-		s.out.wait(t, i+" shell\r\n")
+		s.out.Expect(t, i+" shell\r\n")
 	}
 	names := map[uint64]string{1: "first", 2: "second"}
 	shells := b.server.Shells()
 	newest := b.view("converge-watch")
-	newest.out.wait(t, names[shells[1].Owner.ID]+" shell\r\n")
-	newest.out.wait(t, "Other shells: ")
+	newest.out.Expect(t, names[shells[1].Owner.ID]+" shell\r\n")
+	newest.out.Expect(t, "Other shells: ")
 	older := b.view("  converge-watch   " + string(rune('0'+shells[0].Number)))
-	older.out.wait(t, names[shells[0].Owner.ID]+" shell\r\n")
+	older.out.Expect(t, names[shells[0].Owner.ID]+" shell\r\n")
 }
 
 func TestViewRefused(t *testing.T) {
@@ -171,7 +173,7 @@ func TestViewRefused(t *testing.T) {
 	}
 	owner := b.terminal(b.dial(), nil, "")
 	owner.typeIn(t, "echo re'ady'\n")
-	owner.out.wait(t, "ready\r\n")
+	owner.out.Expect(t, "ready\r\n")
 	for name, want := range map[string]string{
 		"converge-join":         "converge: to type in a shell takes a terminal: call ssh with -t before -s",
 		"converge-watch 7":      `converge: there is no shell "7"; there is 1 of abc from 127.0.0.1`,
@@ -196,7 +198,7 @@ func TestViewRefused(t *testing.T) {
 	forced := newBench(t, func(c *Config) { c.ForceCommand = "cat" })
 	shell := forced.terminal(forced.dial(), nil, "")
 	shell.typeIn(t, "x\n")
-	shell.out.wait(t, "x\r\n")
+	shell.out.Expect(t, "x\r\n")
 	if err := forced.session(forced.dial()).RequestSubsystem("converge-join"); err == nil {
 		t.Error("a forced command does not keep from joining")
 	}
@@ -207,7 +209,7 @@ func TestStalledWatcher(t *testing.T) {
 	b := newBench(t, nil)
 	owner := b.terminal(b.dial(), nil, "")
 	owner.typeIn(t, "echo re'ady'\n")
-	owner.out.wait(t, "ready\r\n")
+	owner.out.Expect(t, "ready\r\n")
 	ch, requests, err := b.dial().OpenChannel("session", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -216,10 +218,10 @@ func TestStalledWatcher(t *testing.T) {
 	if ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"converge-watch"})); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	owner.out.wait(t, "watches this shell")
+	owner.out.Expect(t, "watches this shell")
 	// More than the window of a channel and all that is queued.
 	owner.typeIn(t, "seq 600000; echo do'ne'\n")
-	owner.out.wait(t, "\r\n600000\r\ndone\r\n")
+	owner.out.Expect(t, "\r\n600000\r\ndone\r\n")
 	owner.typeIn(t, "exit\n")
 	if err := owner.Wait(); err != nil {
 		t.Error(err)
@@ -238,11 +240,11 @@ func TestOwnerGone(t *testing.T) {
 	client := b.dial()
 	owner := b.terminal(client, nil, "")
 	owner.typeIn(t, "echo re'ady'\n")
-	owner.out.wait(t, "ready\r\n")
+	owner.out.Expect(t, "ready\r\n")
 	joiner := b.view("converge-join")
-	joiner.out.wait(t, "ready\r\n")
+	joiner.out.Expect(t, "ready\r\n")
 	client.Close()
-	joiner.out.wait(t, "converge: its owner's connection is gone, and so is the shell\r\n")
+	joiner.out.Expect(t, "converge: its owner's connection is gone, and so is the shell\r\n")
 	b.events.wait(t, "closed 2 join", 1)
 }
 
@@ -251,11 +253,11 @@ func TestShutdownOfShared(t *testing.T) {
 	b := newBench(t, nil)
 	owner := b.terminal(b.dial(), nil, "")
 	owner.typeIn(t, "echo re'ady'\n")
-	owner.out.wait(t, "ready\r\n")
+	owner.out.Expect(t, "ready\r\n")
 	joiner, watcher := b.view("converge-join"), b.view("converge-watch")
 	all := []*terminalSession{owner, joiner, watcher}
 	for _, s := range all[1:] {
-		s.out.wait(t, "ready\r\n")
+		s.out.Expect(t, "ready\r\n")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -263,7 +265,7 @@ func TestShutdownOfShared(t *testing.T) {
 		t.Error(err)
 	}
 	for i, s := range all {
-		s.out.wait(t, "the time is up")
+		s.out.Expect(t, "the time is up")
 		if n := strings.Count(s.out.String(), "the time is up"); n != 1 {
 			t.Errorf("%d was told %d times: %q", i, n, s.out.String())
 		}
@@ -277,9 +279,9 @@ func TestMessageOverFullScreen(t *testing.T) {
 	owner := b.terminal(b.dial(), nil, "")
 	// This one leaves its screen only when it is hung up on.
 	owner.typeIn(t, `trap 'printf "\033[?1049lback\n"; exit' HUP; printf '\033[?1049hpic''ture'; while :; do read -t 0.01; done`+"\n")
-	owner.out.wait(t, "\x1b[?1049hpicture")
+	owner.out.Expect(t, "\x1b[?1049hpicture")
 	b.server.Wall("a message")
-	owner.out.wait(t, "\x1b7\x1b[0;7m\x1b[25;1H\x1b[2Ka message\x1b8")
+	owner.out.Expect(t, "\x1b7\x1b[0;7m\x1b[25;1H\x1b[2Ka message\x1b8")
 	if strings.Contains(owner.out.String(), "\r\na message") {
 		t.Errorf("%q", owner.out.String())
 	}
@@ -288,7 +290,7 @@ func TestMessageOverFullScreen(t *testing.T) {
 	if err := b.server.Shutdown(ctx, "the time is up"); err != nil {
 		t.Error(err)
 	}
-	owner.out.wait(t, "\r\nthe time is up\r\n")
+	owner.out.Expect(t, "\r\nthe time is up\r\n")
 	_, after, found := strings.Cut(owner.out.String(), "\x1b[?1049lback")
 	if !found || !strings.Contains(after, "the time is up") {
 		t.Errorf("%q", owner.out.String())
@@ -300,28 +302,28 @@ func TestOpenSSHJoins(t *testing.T) {
 	b := newBench(t, nil)
 	owner := b.terminal(b.dial(), nil, "")
 	owner.typeIn(t, "PS1=pro'mpt:'\n")
-	owner.out.wait(t, "prompt:")
+	owner.out.Expect(t, "prompt:")
 	cmd := b.client("ssh", nil, "-tt", "-s", testUser+"@127.0.0.1", "converge-join", "1")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out watched
+	var out watchtest.Output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "prompt:")
+	out.Expect(t, "prompt:")
 	if _, err := io.WriteString(in, "echo typed by'ssh'\r"); err != nil {
 		t.Fatal(err)
 	}
-	owner.out.wait(t, "typed byssh\r\n")
+	owner.out.Expect(t, "typed byssh\r\n")
 	owner.typeIn(t, "exit 4\n")
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 4 {
 		t.Errorf("%v", err)
 	}
-	out.wait(t, "converge: the shell has ended")
+	out.Expect(t, "converge: the shell has ended")
 	if err := owner.Wait(); status(err) != 4 {
 		t.Error(err)
 	}

@@ -175,7 +175,7 @@ func TestRestart(t *testing.T) {
 // archived waits for a build's log to be archived, and returns it.
 func (h *house) archived(id string, log build.Stream) string {
 	h.t.Helper()
-	h.log.await(h.t, `msg="build ended" build=`+id+" ")
+	h.log.Expect(h.t, `msg="build ended" build=`+id+" ")
 	folder := filepath.Join(h.s.StateDir, "builds", strings.ReplaceAll(id, "/", "%2F"))
 	text, err := os.ReadFile(filepath.Join(folder, string(log)))
 	if err != nil && !os.IsNotExist(err) {
@@ -213,10 +213,10 @@ func TestForgeMended(t *testing.T) {
 	h.nomad.Start(id)
 	h.nomad.Finish(id, 0)
 	h.archived(id, build.Stdout)
-	h.log.await(t, "tried again")
+	h.log.Expect(t, "tried again")
 	h.consul.Put(h.repo, `{"hook":{`)
 	h.gitea.Break(0)
-	h.log.await(t, "must be mended")
+	h.log.Expect(t, "must be mended")
 	h.consul.Put(h.repo, h.config)
 	h.status(commit, "success", "success")
 }

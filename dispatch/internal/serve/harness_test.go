@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -24,6 +23,7 @@ import (
 	"example.com/converge/dispatch/internal/repos"
 	"example.com/converge/dispatch/internal/settings"
 	"example.com/converge/pkg/nomadtest"
+	"example.com/converge/pkg/watchtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,7 +47,7 @@ type house struct {
 	repo   string
 	config map[string]any
 	s      *settings.Settings
-	log    *logBuffer
+	log    *watchtest.Output
 	// archiveWait is for engineOf.
 	archiveWait time.Duration
 	// shutdownWait is for start.
@@ -57,52 +57,10 @@ type house struct {
 	stop func()
 }
 
-// logBuffer keeps what is logged and wakes who waits for it.
-type logBuffer struct {
-	mu   sync.Mutex
-	buf  bytes.Buffer
-	more chan struct{}
-}
-
-func newLogBuffer() *logBuffer { return &logBuffer{more: make(chan struct{})} }
-
-// await waits until something was logged.
-func (l *logBuffer) await(t testing.TB, what string) {
-	t.Helper()
-	deadline := time.After(time.Minute)
-	for {
-		l.mu.Lock()
-		found, more := bytes.Contains(l.buf.Bytes(), []byte(what)), l.more
-		l.mu.Unlock()
-		if found {
-			return
-		}
-		select {
-		case <-more:
-		case <-deadline:
-			t.Fatalf("the log does not say %s", what)
-		}
-	}
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	close(l.more)
-	l.more = make(chan struct{})
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // newHouse makes one that does not serve yet.
 func newHouse(t testing.TB) *house {
 	t.Helper()
-	h := &house{t: t, nomad: nomadtest.NewNomad(t), consul: nomadtest.NewConsul(t), gitea: nomadtest.NewGitea(t), log: newLogBuffer()}
+	h := &house{t: t, nomad: nomadtest.NewNomad(t), consul: nomadtest.NewConsul(t), gitea: nomadtest.NewGitea(t), log: &watchtest.Output{}}
 	h.repo = h.gitea.CloneURL(project)
 	h.config = map[string]any{
 		"hook": map[string]any{"token": token}, "gitea": map[string]any{"url": h.gitea.URL, "token": h.gitea.Token},

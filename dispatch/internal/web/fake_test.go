@@ -2,7 +2,6 @@ package web
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -24,6 +23,7 @@ import (
 	"example.com/converge/dispatch/internal/signin"
 	"example.com/converge/dispatch/internal/signintest"
 	"example.com/converge/pkg/forge"
+	"example.com/converge/pkg/watchtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -247,24 +247,7 @@ type world struct {
 	forge *signintest.Forge
 	app   string // clone URLs
 	other string
-	log   journal
-}
-
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
+	log   watchtest.Output
 }
 
 // open starts it. public is the setting; people can sign in unless strangers is
