@@ -298,3 +298,20 @@ func TestWriteMounted(t *testing.T) {
 		t.Errorf("there are %v, %v", left, err)
 	}
 }
+
+// TestWriteMountedFull: where there is no room for the new content, the old one is
+// there again.
+func TestWriteMountedFull(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "hosts")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	options := []string{"--mount"}
+	if os.Geteuid() != 0 {
+		options = append(options, "--user", "--map-root-user")
+	}
+	cmd := limited(t, "unshare", append(options, "/bin/sh", "-c", `mount -t tmpfs -o size=64k tmpfs /mnt && echo old >/mnt/f &&
+		mount --bind /mnt/f "$1" && ! "$0" write-file "$1" && cat "$1" && ls -A "$(dirname "$1")"`, program, file)...)
+	run(t, cmd, strings.Repeat("x", 200<<10)).want(t, "old\nhosts\n", 0, "no space left")
+}

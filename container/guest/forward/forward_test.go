@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -122,6 +123,54 @@ func TestForwardToDial(t *testing.T) {
 	}
 	_ = echo.Close()
 	echoing.Wait()
+}
+
+// TestDeafTarget: one that reads no more may still have something to say.
+func TestDeafTarget(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	target, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := make(chan struct{})
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		conn, err := target.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.ReadFull(conn, make([]byte, 1))
+		_ = conn.(*net.UnixConn).CloseRead()
+		<-more
+		if _, err := io.WriteString(conn, "late answer"); err != nil {
+			t.Error(err)
+		}
+		_ = conn.Close()
+	})
+	session, _, hangUp, ended := start(t, wire.Setup{ConnectionType: wire.ConnectionSocketDial}, mux.Config{})
+	st, err := session.Open(wire.New{Protocol: "unix", ConnectedAddress: path})
+	if err == nil {
+		err = st.Opened()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// More than pipes and windows hold: it is thrown away, or this would wait.
+	if _, err := st.Write(make([]byte, 4*mux.Window)); err != nil {
+		t.Error(err)
+	}
+	close(more)
+	if got, err := io.ReadAll(st); err != nil || string(got) != "late answer" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_ = st.Close()
+	hangUp()
+	if err := ended(); err != nil {
+		t.Error(err)
+	}
+	serving.Wait()
+	_ = target.Close()
 }
 
 // TestCancel ends what would stay.

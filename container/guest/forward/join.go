@@ -53,9 +53,11 @@ func (s *server) join(stream *mux.Stream, conn net.Conn) {
 		_ = conn.SetWriteDeadline(now.Add(progressTime))
 	}()
 
-	if err := toSocket(conn, stream); err != nil {
+	if read, write := toSocket(conn, stream); read != nil {
 		_ = stream.Close()
 		_ = conn.Close()
+	} else if write != nil { // it takes no more, but may have more to say
+		_ = stream.CloseRead()
 	} else if half, ok := conn.(halfCloser); ok {
 		_ = half.CloseWrite()
 	}
@@ -65,16 +67,16 @@ func (s *server) join(stream *mux.Stream, conn net.Conn) {
 	<-watched // the front end has agreed, or is gone
 }
 
-// toSocket writes what the front end sends.
-func toSocket(conn net.Conn, stream *mux.Stream) error {
+// toSocket writes what the front end sends, until either end fails.
+func toSocket(conn net.Conn, stream *mux.Stream) (read, write error) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := stream.Read(buf)
 		if err == io.EOF {
-			return nil
+			return nil, nil
 		}
 		if err != nil {
-			return err
+			return err, nil
 		}
 		select {
 		case <-stream.Done():
@@ -82,7 +84,7 @@ func toSocket(conn net.Conn, stream *mux.Stream) error {
 		default:
 		}
 		if _, err := conn.Write(buf[:n]); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }

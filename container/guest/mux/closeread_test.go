@@ -31,7 +31,8 @@ func TestCloseRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	reading.Wait()
-	if _, err := guest.Write([]byte("thrown away")); err != nil {
+	// More than there is room for.
+	if _, err := guest.Write(make([]byte, 3*Window)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := front.Write([]byte("heard")); err != nil {

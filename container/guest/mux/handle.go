@@ -46,8 +46,11 @@ func (s *Session) data(p wire.Packet) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.findLocked(p.ConnectionID, "data")
-	if st == nil || st.phase != open || st.eof || st.abandoned || st.deaf || len(p.Payload) == 0 {
+	if st == nil || st.phase != open || st.eof || st.abandoned || len(p.Payload) == 0 {
 		return nil
+	}
+	if st.deaf {
+		return st.ignoreLocked(len(p.Payload))
 	}
 	if s.extensions && st.queued+len(p.Payload) > Window {
 		s.cfg.Logger.Warn("the other end sends more than there is room for: closed", "connection", st.id)
@@ -56,8 +59,11 @@ func (s *Session) data(p wire.Packet) error {
 	if err := s.makeRoomLocked(len(p.Payload)); err != nil {
 		return err
 	}
-	if st.phase == over || st.abandoned || st.deaf { // while the lock was away
+	switch { // while the lock was away
+	case st.phase == over || st.abandoned:
 		return nil
+	case st.deaf:
+		return st.ignoreLocked(len(p.Payload))
 	}
 	if st.queued == 0 {
 		st.moved = time.Now()
@@ -73,6 +79,15 @@ func (s *Session) data(p wire.Packet) error {
 	s.queued += len(p.Payload)
 	st.changed.Broadcast()
 	return nil
+}
+
+// ignoreLocked throws data away, for which the peer gets room again. It lets go of
+// the lock while it tells the peer.
+func (st *Stream) ignoreLocked(n int) error {
+	tell := st.takenLocked(n)
+	st.session.mu.Unlock()
+	defer st.session.mu.Lock()
+	return st.grant(tell)
 }
 
 // makeRoomLocked waits until n bytes more may wait, and closes who stands in the

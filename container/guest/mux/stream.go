@@ -117,16 +117,28 @@ func (st *Stream) Read(p []byte) (int, error) {
 		delete(s.waiting, st)
 	}
 	s.room.Broadcast()
-	tell := uint64(0)
-	if st.read += uint64(n); s.extensions && st.read >= Window/2 && st.phase == open && !st.eof {
+	tell := st.takenLocked(n)
+	s.mu.Unlock()
+	// Its failure is that of the session, of which the next read tells.
+	_ = st.grant(tell)
+	return n, nil
+}
+
+// takenLocked counts bytes for which there is room again, and returns of how many
+// the peer has to be told.
+func (st *Stream) takenLocked(n int) (tell uint64) {
+	if st.read += uint64(n); st.session.extensions && st.read >= Window/2 && st.phase == open && !st.eof {
 		tell, st.read = st.read, 0
 	}
-	s.mu.Unlock()
-	if tell > 0 {
-		// Its failure is that of the session, of which the next read tells.
-		_ = s.out.control(wire.Packet{Type: wire.TypeWindow, ConnectionID: st.id, Payload: wire.WindowPayload(tell)})
+	return tell
+}
+
+// grant lets the peer send n bytes more.
+func (st *Stream) grant(n uint64) error {
+	if n == 0 {
+		return nil
 	}
-	return n, nil
+	return st.session.out.control(wire.Packet{Type: wire.TypeWindow, ConnectionID: st.id, Payload: wire.WindowPayload(n)})
 }
 
 func (st *Stream) reasonLocked() error {
@@ -197,11 +209,12 @@ func (st *Stream) CloseWrite() error {
 func (st *Stream) CloseRead() error {
 	s := st.session
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	st.deaf = true
+	tell := st.takenLocked(st.queued)
 	st.discardLocked()
 	st.changed.Broadcast()
-	return nil
+	s.mu.Unlock()
+	return st.grant(tell)
 }
 
 // Close ends the connection in both directions and throws away what was received.

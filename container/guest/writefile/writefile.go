@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -94,24 +93,44 @@ func write(path string, in io.Reader) (err error) {
 }
 
 // over writes over a file that cannot be replaced, since it is mounted by itself, as
-// engines do with /etc/hosts. By now all of the content is there.
-func over(path string, temp *os.File) error {
-	if _, err := temp.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+// engines do with /etc/hosts. By now all of the content is there. If there is no
+// room for it where the file is, what was there comes back.
+func over(path string, temp *os.File) (err error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(file, temp)
-	err = errors.Join(err, file.Chmod(0o600), file.Sync(), file.Close(), temp.Close())
+	defer func() { err = errors.Join(err, file.Close()) }()
+	old, err := os.CreateTemp(filepath.Dir(temp.Name()), ".write-file-*")
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(temp.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	defer func() { err = errors.Join(err, old.Close(), os.Remove(old.Name())) }()
+	if _, err := io.Copy(old, file); err != nil {
 		return err
 	}
-	return nil
+	if err := fill(file, temp); err != nil {
+		return errors.Join(err, fill(file, old))
+	}
+	return errors.Join(file.Chmod(0o600), temp.Close(), os.Remove(temp.Name()))
+}
+
+// fill makes a file what another one is. It gives back no room before it has taken
+// it, so that what was there fits in again.
+func fill(file, content *os.File) error {
+	for _, f := range []*os.File{file, content} {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	n, err := io.Copy(file, content)
+	if err != nil {
+		return err
+	}
+	if err := file.Truncate(n); err != nil {
+		return err
+	}
+	return file.Sync()
 }
 
 // syncFolder brings the new name to the disk, where the file system can.
