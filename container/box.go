@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	dockercontainer "github.com/moby/moby/api/types/container"
@@ -36,6 +37,26 @@ type box struct {
 // configuration has one.
 const maxProcesses = 4096
 
+const noNewPrivileges = "no-new-privileges"
+
+// dropped is what a container may not do, with what few need, unless that is asked
+// for.
+func dropped(add, drop []string) []string {
+	said := func(list []string, name string) bool {
+		return slices.ContainsFunc(list, func(c string) bool {
+			c = strings.TrimPrefix(strings.ToUpper(c), "CAP_")
+			return c == name || c == "ALL"
+		})
+	}
+	drop = slices.Clone(drop)
+	for _, name := range []string{"AUDIT_WRITE", "MKNOD", "NET_RAW"} {
+		if !said(add, name) && !said(drop, name) {
+			drop = append(drop, "CAP_"+name)
+		}
+	}
+	return drop
+}
+
 // request puts together what the engine is asked to make.
 func (h *Handler) request(username string) dockercontainer.CreateRequest {
 	e := &h.cfg.Execution
@@ -51,15 +72,15 @@ func (h *Handler) request(username string) dockercontainer.CreateRequest {
 	// removed from here.
 	host.AutoRemove = false
 	if !e.Unhardened {
-		if host.SecurityOpt == nil {
-			host.SecurityOpt = []string{"no-new-privileges"}
+		if !slices.ContainsFunc(host.SecurityOpt, func(o string) bool { return strings.HasPrefix(o, noNewPrivileges) }) {
+			host.SecurityOpt = append(slices.Clone(host.SecurityOpt), noNewPrivileges)
 		}
 		if host.PidsLimit == nil {
 			limit := int64(maxProcesses)
 			host.PidsLimit = &limit
 		}
-		if host.CapDrop == nil && host.CapAdd == nil && !host.Privileged {
-			host.CapDrop = []string{"CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW"}
+		if !host.Privileged {
+			host.CapDrop = dropped(host.CapAdd, host.CapDrop)
 		}
 	}
 	if host.ReadonlyRootfs && (e.Guest != nil || e.GuestFile != "") {
@@ -104,9 +125,9 @@ func (h *Handler) create(ctx context.Context, req dockercontainer.CreateRequest,
 		return nil, ctx.Err()
 	case err == nil:
 	case engine.IsTransient(err):
-		// It may be there all the same.
+		// It may be there all the same, or come to be.
 		b.id = name
-		b.remove()
+		h.leaving.Go(b.removeComing)
 		return nil, err
 	default:
 		open.Add(-1)
@@ -130,7 +151,9 @@ func (h *Handler) ensureImage(ctx context.Context) (engine.Image, error) {
 	e := &h.cfg.Execution
 	if e.ImagePullPolicy != PullAlways {
 		about, err := h.engine.Image(ctx, e.image())
-		if e.ImagePullPolicy == PullNever || !engine.IsNotFound(err) {
+		other := err == nil && e.Platform.OS != "" && about.OS != "" && (about.OS != e.Platform.OS ||
+			e.Platform.Architecture != "" && about.Architecture != e.Platform.Architecture)
+		if e.ImagePullPolicy == PullNever || !engine.IsNotFound(err) && !other {
 			return about, err
 		}
 	}
@@ -142,11 +165,13 @@ func (h *Handler) ensureImage(ctx context.Context) (engine.Image, error) {
 
 // launch makes the container of a connection and starts it.
 func (h *Handler) launch(ctx context.Context, username string) (*box, error) {
-	b, err := h.prepare(ctx, h.request(username), func(g guest, _ engine.Image) []string {
-		if idle := h.cfg.Execution.idle(); idle != nil {
-			return idle
+	b, err := h.prepare(ctx, h.request(username), func(c *dockercontainer.Config, g guest, _ engine.Image) error {
+		argv := h.cfg.Execution.idle()
+		if argv == nil {
+			argv = []string{g.path, "wait-signal", "--signal", "INT", "--signal", "TERM"}
 		}
-		return []string{g.path, "wait-signal", "--signal", "INT", "--signal", "TERM"}
+		runs(c, argv)
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -158,11 +183,21 @@ func (h *Handler) launch(ctx context.Context, username string) (*box, error) {
 	return b, nil
 }
 
-// prepare makes a container whose process 1 is command, or what the image says
-// if that is nil. The command depends on where the agent is, and that is known
-// for certain only when the container is there: if the agent is elsewhere, the
-// container is made once more.
-func (h *Handler) prepare(ctx context.Context, req dockercontainer.CreateRequest, command func(guest, engine.Image) []string) (*box, error) {
+// runs makes argv what a container runs.
+func runs(c *dockercontainer.Config, argv []string) {
+	if c.Entrypoint == nil {
+		// So that the image's own does not come first.
+		c.Entrypoint, c.Cmd = argv[:1:1], slices.Clone(argv[1:])
+	} else {
+		c.Cmd = argv
+	}
+}
+
+// prepare makes a container whose process 1 is what command sets, or what the image
+// says. That depends on where the agent is, which is known for certain only when
+// the container is there: if the agent is elsewhere, the container is made once
+// more.
+func (h *Handler) prepare(ctx context.Context, req dockercontainer.CreateRequest, command func(*dockercontainer.Config, guest, engine.Image) error) (*box, error) {
 	about, err := h.ensureImage(ctx)
 	if err != nil {
 		return nil, err
@@ -174,13 +209,8 @@ func (h *Handler) prepare(ctx context.Context, req dockercontainer.CreateRequest
 	for range 2 {
 		asked, config := req, *req.Config
 		asked.Config = &config
-		if argv := command(expected, about); argv != nil {
-			if config.Entrypoint == nil {
-				// So that the image's own does not come first.
-				config.Entrypoint, config.Cmd = argv[:1:1], slices.Clone(argv[1:])
-			} else {
-				config.Cmd = argv
-			}
+		if err := command(&config, expected, about); err != nil {
+			return nil, err
 		}
 		b, err := h.create(ctx, asked, about)
 		if err != nil || h.cfg.Execution.DisableAgent {
@@ -236,6 +266,19 @@ func (b *box) remove() {
 		}
 		open.Add(-1)
 		b.handler.log.Debug("removed a container", "container", b.id)
+	})
+}
+
+// removeComing removes what may be there by its name, now or in a while.
+func (b *box) removeComing() {
+	b.removing.Do(func() {
+		ctx, cancel := context.WithTimeout(b.handler.effort, b.handler.cfg.Timeouts.ContainerStop.or(defaultLimit))
+		defer cancel()
+		if err := b.handler.engine.RemoveComing(ctx, b.id); err != nil && !engine.IsNotFound(err) {
+			b.handler.log.Error("a container could not be removed, if there is one", "container", b.id, "err", err)
+			return
+		}
+		open.Add(-1)
 	})
 }
 

@@ -91,9 +91,9 @@ type ExecutionConfig struct {
 	Host      dockercontainer.HostConfig `json:"host"`
 	Network   network.NetworkingConfig   `json:"network"`
 	Platform  v1.Platform                `json:"platform"`
-	// Unhardened leaves Host as it is. Otherwise what it says nothing of gets
-	// safer values than the engine's: no new privileges, at most 4096
-	// processes, and without the capabilities AUDIT_WRITE, MKNOD and NET_RAW.
+	// Unhardened leaves Host as it is. Otherwise there are no new privileges, at
+	// most 4096 processes, and none of the capabilities AUDIT_WRITE, MKNOD and
+	// NET_RAW, unless Host says something else of the same.
 	Unhardened bool `json:"unhardened"`
 	// Mode is ModeConnection unless given.
 	Mode Mode `json:"mode"`

@@ -110,7 +110,13 @@ func (b *box) copyGuest(ctx context.Context) (guest, error) {
 	}
 	g := p.guest()
 	if !b.owned {
-		// Another connection may have brought it; while it does the file is short.
+		done, err := bringing(ctx, b.id+g.path)
+		if err != nil {
+			return guest{}, err
+		}
+		defer done()
+		// Another connection may have brought it; while a process other than this
+		// one does the file is short.
 		s, found, err := b.handler.engine.Stat(ctx, b.id, g.path)
 		if err != nil || found && s.Size == p.size {
 			return g, err
@@ -124,6 +130,42 @@ func (b *box) copyGuest(ctx context.Context) (guest, error) {
 		return guest{}, err
 	}
 	return g, nil
+}
+
+// brought is what is being copied: a file that is replaced while it runs may not
+// start, or end.
+var brought struct {
+	mu   sync.Mutex
+	busy map[string]chan struct{}
+}
+
+// bringing waits until nobody else copies that file to that container, and returns
+// what ends that for this one.
+func bringing(ctx context.Context, place string) (done func(), err error) {
+	for {
+		brought.mu.Lock()
+		other := brought.busy[place]
+		if other == nil {
+			mine := make(chan struct{})
+			if brought.busy == nil {
+				brought.busy = map[string]chan struct{}{}
+			}
+			brought.busy[place] = mine
+			brought.mu.Unlock()
+			return func() {
+				brought.mu.Lock()
+				defer brought.mu.Unlock()
+				delete(brought.busy, place)
+				close(mine)
+			}, nil
+		}
+		brought.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // payload is an executable that is copied into containers.

@@ -58,6 +58,8 @@ type Handler struct {
 	connection *Connection
 	// starting counts handshakes, whose container OnDisconnect removes too.
 	starting sync.WaitGroup
+	// leaving is for containers that may come to be when nobody wants them.
+	leaving sync.WaitGroup
 }
 
 // New returns the handler of a connection from client. Its id is written on each
@@ -132,6 +134,7 @@ func (h *Handler) OnDisconnect() {
 	if c != nil {
 		c.close()
 	}
+	h.leaving.Wait()
 	h.engine.Close()
 }
 

@@ -10,10 +10,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"example.com/converge/container"
+	"example.com/converge/pkg/watchtest"
 )
 
 func testSessionMode(t *testing.T, w *world) {
@@ -52,6 +55,16 @@ func testSessionMode(t *testing.T, w *world) {
 	cfg.Execution.Host.AutoRemove = true // is ours to do
 	_, c = connect(t, cfg)
 	session(t, c).shell().ends(0, "configured\n", "")
+
+	// What comes before every program does so with a terminal, too.
+	cfg.Execution.Cmd, cfg.Execution.Container.Cmd = nil, []string{"if [ -t 1 ]; then echo a terminal; else echo none; fi"}
+	cfg.Execution.Container.Entrypoint = []string{"/bin/sh", "-c"}
+	_, c = connect(t, cfg)
+	session(t, c).shell().ends(0, "none\n", "")
+	r = session(t, c).terminal(80, 25).shell()
+	if got := r.wait(); got != 0 || r.out.String() != "a terminal\r\n" {
+		t.Errorf("status %d, output %q", got, r.out)
+	}
 }
 
 func testSessionTerminal(t *testing.T, w *world) {
@@ -95,6 +108,7 @@ func testExisting(t *testing.T, w *world) {
 		// It is not ours: it goes on, without what we have started.
 		session(t, c).exec("kill -0 "+pid+" 2>/dev/null").ends(1, "", "")
 	}
+	testManyExisting(t, w)
 	// Without a guest that could be copied there is a shell all the same.
 	for _, source := range []container.GuestSource{nil, func(context.Context, string, string) (string, error) { return "", errors.New("there is none") }} {
 		bare := w.config("")
@@ -115,6 +129,54 @@ func testExisting(t *testing.T, w *world) {
 		}
 		h.OnDisconnect()
 	}
+}
+
+// testManyExisting: all that come at once to a container without a guest use one
+// copy, which nobody replaces while it runs.
+func testManyExisting(t *testing.T, w *world) {
+	_, c := connect(t, w.config(w.shell))
+	existing := w.config("")
+	existing.Execution.Host.NetworkMode, existing.Execution.Existing = "", c.ContainerID()
+	// Another file than the container was made with.
+	program, err := os.ReadFile(guestFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	existing.Execution.GuestFile = filepath.Join(t.TempDir(), "guest")
+	if err := os.WriteFile(existing.Execution.GuestFile, append(program, 0), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			h, err := container.New(client, "existing", existing, nil, nil, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer h.OnDisconnect()
+			c, err := h.OnHandshakeSuccess("user")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s, err := c.OnSessionChannel(0, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.OnClose()
+			out, done := &watchtest.Output{}, make(chan container.ExitStatus, 1)
+			if err := s.OnExecRequest(0, "echo in it", strings.NewReader(""), out, out, func(s container.ExitStatus) { done <- s }); err != nil {
+				t.Error(err)
+				return
+			}
+			if got := <-done; got != 0 || out.String() != "in it\n" {
+				t.Errorf("status %d, output %q", got, out)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A process that was killed leaves its container, which the next one removes.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	dockercontainer "github.com/moby/moby/api/types/container"
+
 	"example.com/converge/container/internal/engine"
 )
 
@@ -181,7 +183,10 @@ func (h *Handler) openMain(ctx, alive context.Context, username string, l launch
 	c.OpenStdin, c.StdinOnce, c.Tty = true, true, t != nil
 	c.Env = append(slices.Clone(c.Env), env...)
 	wait := t != nil && !e.DisableAgent
-	b, err := h.prepare(ctx, req, func(g guest, about engine.Image) []string {
+	sftp := l.subsystem != "" && len(l.argv) == 0
+	// In an image with an agent of its own there is no sftp server for certain.
+	bring := sftp && e.AgentPath != "" && e.GuestSFTP != nil && e.source() != nil && !e.DisableAgent
+	b, err := h.prepare(ctx, req, func(c *dockercontainer.Config, g guest, about engine.Image) error {
 		argv := l.argv
 		switch {
 		case l.shell && len(e.Cmd) > 0:
@@ -190,26 +195,41 @@ func (h *Handler) openMain(ctx, alive context.Context, username string, l launch
 			argv = e.ShellCommand
 		case l.shell:
 			argv = nil
-		case l.subsystem != "" && len(argv) == 0 && g.copied && e.GuestSFTP != nil:
+		case bring:
+			p, err := h.payload(ctx, about)
+			if err != nil {
+				return err
+			}
+			argv = e.sftp(append([]string{p.guest().path}, e.GuestSFTP...))
+		case sftp && g.copied && e.GuestSFTP != nil:
 			argv = e.sftp(append([]string{g.path}, e.GuestSFTP...))
-		case l.subsystem != "" && len(argv) == 0:
+		case sftp:
 			argv = e.sftp([]string{OpenSSHServerPath})
 		}
-		if !wait {
-			return argv
+		if wait {
+			// The agent has to know what it waits to start.
+			if argv == nil {
+				argv = imageCommand(c.Entrypoint, c.Cmd, about)
+			} else {
+				argv = append(slices.Clone(c.Entrypoint), argv...)
+			}
+			if len(argv) > 0 {
+				c.Entrypoint, argv = nil, g.console(true, false, argv)
+			}
 		}
-		// The agent has to know what it waits to start.
-		if argv == nil {
-			argv = imageCommand(c.Entrypoint, c.Cmd, about)
+		if len(argv) > 0 { // otherwise the image says it, or the engine that nobody does
+			runs(c, argv)
 		}
-		if len(argv) == 0 {
-			return nil // the engine will say that there is no command
-		}
-		c.Entrypoint = nil
-		return g.console(true, false, argv)
+		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	if bring {
+		if _, err := b.copyGuest(ctx); err != nil {
+			b.remove()
+			return nil, err
+		}
 	}
 	p := &program{box: b, tty: t != nil, pid: 1}
 	p.stream, err = h.engine.Attach(ctx, b.id)

@@ -60,6 +60,12 @@ func (c *Config) Validate() error {
 	default:
 		return fmt.Errorf("image pull policy %q is not known: it is %s, %s or %s", e.ImagePullPolicy, PullAlways, PullIfNotPresent, PullNever)
 	}
+	switch p := e.Platform; {
+	case p.OS == "" && (p.Architecture != "" || p.Variant != ""):
+		return errors.New("the platform has no os: write linux beside its architecture")
+	case p.OSVersion != "" || len(p.OSFeatures) > 0:
+		return errors.New("the platform has an os.version or os.features, by which images of linux do not differ: leave them out")
+	}
 	restart := e.Host.RestartPolicy.Name
 	switch {
 	case existing && e.Mode == ModeSession:

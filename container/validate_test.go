@@ -28,6 +28,8 @@ func TestInvalidConfigurations(t *testing.T) {
 		{`{"execution": {` + image + `, "idleCommand": []}}`, ""},
 		{`{"execution": {` + image + `, "shellCommand": [""]}}`, "without a program"},
 		{`{"execution": {` + image + `, "agentPath": "usr/bin/x"}}`, "does not begin with /"},
+		{`{"execution": {` + image + `, "platform": {"architecture": "arm64"}}}`, "no os"},
+		{`{"execution": {` + image + `, "platform": {"os": "linux", "os.version": "6.1"}}}`, "os.version"},
 		{`{"execution": {` + image + `, "subsystems": {"sftp": " "}}}`, `"sftp" has no program`},
 		{`{"execution": {` + image + `, "readOnlySFTP": true, "subsystems": {"sftp": "x"}}}`, "read-only sftp"},
 		{`{"execution": {` + image + `, "readOnlySFTP": true, "subsystems": {"other": "x"}}}`, ""},

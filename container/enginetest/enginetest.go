@@ -28,6 +28,8 @@ type Image struct {
 	Files []string
 	// NoShell says that not even that is there.
 	NoShell bool
+	// Architecture is amd64 if it is "".
+	Architecture string
 }
 
 // Engine is one engine. Its exported fields are set before Start; what is said to

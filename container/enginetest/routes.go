@@ -4,6 +4,7 @@ package enginetest
 
 import (
 	"archive/tar"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -123,7 +124,7 @@ func (e *Engine) image(w http.ResponseWriter, ref string) {
 		return
 	}
 	answer(w, http.StatusOK, map[string]any{
-		"Os": "linux", "Architecture": "amd64",
+		"Os": "linux", "Architecture": cmp.Or(i.Architecture, "amd64"),
 		"Config": map[string]any{"Entrypoint": i.Entrypoint, "Cmd": i.Cmd},
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 )
@@ -119,12 +120,33 @@ func (c *Client) Kill(ctx context.Context, id, signal string) error {
 // Remove kills a container if it runs and removes it with its anonymous
 // volumes. One that is gone, or just going, is no error.
 func (c *Client) Remove(ctx context.Context, id string) error {
+	if err := c.remove(ctx, id); !IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// RemoveComing removes a container that the engine may be making yet: it asks until
+// there is one of that name, or ctx ends.
+func (c *Client) RemoveComing(ctx context.Context, name string) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := c.remove(ctx, name)
+		if !IsNotFound(err) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// remove is Remove, for which one that is gone is an error.
+func (c *Client) remove(ctx context.Context, id string) error {
 	query := url.Values{"force": {"true"}, "v": {"true"}}
 	return c.try(ctx, "remove the container", 0, func(ctx context.Context, v string) error {
 		err := c.json(ctx, http.MethodDelete, v+"/containers/"+id, query, nil, nil)
-		if IsNotFound(err) {
-			return nil
-		}
 		if IsConflict(err) {
 			if _, found := c.inspect(ctx, v, id); IsNotFound(found) {
 				return nil
