@@ -121,8 +121,7 @@ func New(dir string, o Options) (*Git, error) {
 		g.config = append(g.config, [2]string{"http.sslCAInfo", o.CAFile})
 	}
 	if o.Password != "" {
-		key, value := basicAuth(o.URL, o.User, o.Password)
-		g.config = append(g.config, [2]string{key, value})
+		g.config = append(g.config, basicAuth(o.URL, o.User, o.Password)...)
 	}
 	command, err := g.ssh(o)
 	if err != nil {

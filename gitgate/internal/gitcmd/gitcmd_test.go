@@ -6,7 +6,10 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -101,6 +104,49 @@ func TestEnvironment(t *testing.T) {
 	}
 	if _, err := g.Run(t.Context(), "ls-remote", "ext::sh -c true"); err == nil {
 		t.Error("a helper program is run")
+	}
+}
+
+// TestRedirect: who redirects us cannot have the password sent elsewhere, neither
+// to another host nor without encryption; without a password redirects count.
+func TestRedirect(t *testing.T) {
+	arrived := make(chan http.Header, 10)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- r.Header
+		if r.Method == http.MethodGet { // git sends its own request then
+			w.Header().Set("Content-Type", "application/x-git-upload-pack-advertisement")
+			_, _ = io.WriteString(w, "001e# service=git-upload-pack\n0000000eversion 2\n000cls-refs\n0000")
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-git-upload-pack-result")
+		_, _ = io.WriteString(w, "0000")
+	}))
+	defer elsewhere.Close()
+	to := strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1)
+	redirect := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to+r.RequestURI, http.StatusFound) })
+	plain, encrypted := httptest.NewServer(redirect), httptest.NewTLSServer(redirect)
+	defer plain.Close()
+	defer encrypted.Close()
+	ca := filepath.Join(t.TempDir(), "ca")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: encrypted.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []string{plain.URL, encrypted.URL} {
+		for _, password := range []string{"p4ss", ""} {
+			g := newGit(t, Options{URL: server + "/a/b", User: "u", Password: password, CAFile: ca})
+			_, err := g.Run(t.Context(), "ls-remote", server+"/a/b")
+			if password != "" && (ReasonOf(err) != Moved || !strings.Contains(err.Error(), "correct url")) || password == "" && err != nil {
+				t.Errorf("%s, password %q: %v", server, password, err)
+			}
+			if came := len(arrived); (came > 0) != (password == "") {
+				t.Errorf("%s, password %q: %d requests have arrived elsewhere", server, password, came)
+			}
+			for len(arrived) > 0 {
+				if header := <-arrived; header.Get("Authorization") != "" {
+					t.Errorf("%s: the password is sent elsewhere", server)
+				}
+			}
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ const (
 	Key       Reason = "key"       // our private key cannot be used
 	NoRef     Reason = "no-ref"    // the branch or tag is not there
 	NoRepo    Reason = "no-repo"   // the repository is not there, or we may not see it
+	Moved     Reason = "moved"     // the server sends us elsewhere, where the password must not go
 	Disk      Reason = "disk"      // there is no room
 	Damaged   Reason = "damaged"   // the local repository is broken
 	Locked    Reason = "locked"    // another git is at work there
@@ -41,7 +42,7 @@ const (
 // something first.
 func (r Reason) Permanent() bool {
 	switch r {
-	case HostKey, Key, TLS, NoRef, Ended, Mismatch, Refused, Exec:
+	case HostKey, Key, TLS, NoRef, Moved, Ended, Mismatch, Refused, Exec:
 		return true
 	}
 	return false
@@ -108,6 +109,7 @@ var words = []struct {
 	{NoRef, []string{"couldn't find remote ref", "Remote branch"}, "the branch or tag is not at the remote: what is here stays as it is"},
 	{NoRepo, []string{"does not appear to be a git repository", "Repository not found", "repository not found", "The requested URL returned error: 404", "remote: Not Found"},
 		"look at url, and at who may see it"},
+	{Moved, []string{"The requested URL returned error: 30"}, "the repository has moved, and no other address is shown the password: correct url (GitLab's end in .git)"},
 	{Locked, []string{".lock': File exists", "Another git process seems to be running"}, "another git is at work there, or was killed: if there is none, remove the lock file"},
 	{Format, []string{"mismatched algorithms"}, ""},
 	{TLS, []string{"server certificate verification failed", "SSL certificate problem", "certificate verify failed", "no alternative certificate subject name", "does not match target host name"},

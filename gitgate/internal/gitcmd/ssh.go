@@ -23,14 +23,20 @@ import (
 const maxKey = 64 << 10
 
 // basicAuth is the configuration by which git shows user and password to one
-// host and to no other (RFC 7617).
-func basicAuth(address, user, password string) (key, value string) {
+// host and to no other (RFC 7617). git goes by the URL that it was given: where it
+// follows that one's redirect, it shows the same headers to whom it leads to. So
+// redirects of that host are not followed.
+func basicAuth(address, user, password string) [][2]string {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "http.extraHeader", ""
+		return nil
 	}
 	u.Path, u.RawPath, u.User = "/", "", nil
-	return "http." + u.String() + ".extraHeader", "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+	scope := "http." + u.String()
+	return [][2]string{
+		{scope + ".extraHeader", "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))},
+		{scope + ".followRedirects", "false"},
+	}
 }
 
 // ssh is the command that git is to use. No file of the user's or of the
