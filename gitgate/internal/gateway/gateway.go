@@ -279,7 +279,9 @@ func (g *gateway) work(ctx context.Context, path string, j job, last bool) (agai
 		said = j.Push.After
 	}
 	o := Sync(ctx, repo, said, g.log)
-	again = (o.Behind || o.Err != nil && !o.Reason.Permanent()) && !last
+	// Of a ref that somebody has just pushed the server may know later than of
+	// the push.
+	again = (o.Behind || o.Err != nil && (!o.Reason.Permanent() || o.Reason == gitcmd.NoRef && j.Push != nil)) && !last
 	result := "unchanged"
 	switch {
 	case o.Err != nil:
@@ -295,7 +297,7 @@ func (g *gateway) work(ctx context.Context, path string, j job, last bool) (agai
 		g.meter.Rewritten(repo.Name)
 	}
 	g.meter.Synced(repo.Name, result, o.Err == nil, o.Took)
-	if o.Err != nil && !again {
+	if (o.Err != nil || o.Behind) && !again {
 		g.receiver.Forget(j.Deliveries)
 	}
 	if !again || o.Err == nil {

@@ -19,10 +19,10 @@ type Outcome struct {
 	// Changed says that what follows an update was done, for there was something
 	// new.
 	Changed bool
-	// Behind says that there was nothing new, though a push was told of whose
-	// object is not here: a forge of several machines may tell before all of them
-	// have it. It may also be an old push whose commit was replaced meanwhile, so
-	// that it is worth another try, and no failure.
+	// Behind says that a push was told of whose object is not here: a forge of
+	// several machines may tell before all of them have it. It may also be an old
+	// push whose commit was replaced meanwhile, so that it is worth another try, and
+	// no failure.
 	Behind bool
 	// Reason and Err are of a failure.
 	Reason gitcmd.Reason
@@ -52,34 +52,37 @@ func Sync(ctx context.Context, repo *config.Repo, pushed string, log *slog.Logge
 	if o.Result, o.Err = t.Update(ctx); o.Err != nil {
 		return o
 	}
-	if t.Done() == o.Hash {
-		if pushed != "" && pushed != o.Hash {
-			o.Behind = !t.Has(ctx, pushed)
-		}
-		return o
+	if t.Done() != o.Hash {
+		o.Changed = true
+		o.Err = complete(ctx, t, repo, o.Hash, log)
 	}
-	o.Changed = true
+	if pushed != "" && pushed != o.Hash {
+		o.Behind = !t.Has(ctx, pushed)
+	}
+	return o
+}
+
+// complete does what follows an update, and remembers that it was done.
+func complete(ctx context.Context, t *tree.Tree, repo *config.Repo, hash string, log *slog.Logger) error {
 	if repo.Trigger != "" {
-		if o.Err = after.Touch(repo.Trigger); o.Err != nil {
-			o.Err = &gitcmd.Error{Reason: gitcmd.Exec, Text: o.Err.Error(), Err: o.Err}
-			return o
+		if err := after.Touch(repo.Trigger); err != nil {
+			return &gitcmd.Error{Reason: gitcmd.Exec, Text: err.Error(), Err: err}
 		}
 	}
 	if len(repo.Exec) > 0 {
 		said, err := after.Command{
 			Args: repo.Exec, Dir: repo.Directory, Timeout: repo.ExecTimeout,
-			Env: []string{"GITGATE_HASH=" + o.Hash, "GITGATE_REF=" + repo.Ref(), "GITGATE_REPO=" + repo.Name, "GITGATE_DIRECTORY=" + repo.Directory},
+			Env: []string{"GITGATE_HASH=" + hash, "GITGATE_REF=" + repo.Ref(), "GITGATE_REPO=" + repo.Name, "GITGATE_DIRECTORY=" + repo.Directory},
 		}.Run(ctx)
 		log.Info("exec", "ok", err == nil, "said", said)
 		if err != nil {
-			o.Err = &gitcmd.Error{Reason: gitcmd.Exec, Text: err.Error(), Err: err}
-			return o
+			return &gitcmd.Error{Reason: gitcmd.Exec, Text: err.Error(), Err: err}
 		}
 	}
-	if err := t.SetDone(o.Hash); err != nil {
-		o.Err = gitcmd.Errorf(gitcmd.ReasonOf(err), "cannot remember what was done: %w", err)
+	if err := t.SetDone(hash); err != nil {
+		return gitcmd.Errorf(gitcmd.ReasonOf(err), "cannot remember what was done: %w", err)
 	}
-	return o
+	return nil
 }
 
 // report logs an outcome.
@@ -98,16 +101,18 @@ func report(log *slog.Logger, repo *config.Repo, o Outcome, why string, again bo
 		attrs = append(attrs, "rewritten", true)
 	}
 	switch {
-	case o.Behind && again:
-		log.Info("the server has not got yet what was pushed", append(attrs, "again", again)...)
-	case o.Behind:
-		log.Warn("up to date, without what was pushed: unless that was replaced since, url is not the server that sends the webhooks", attrs...)
 	case o.Cloned:
 		log.Info("cloned", attrs...)
 	case o.Changed:
 		log.Info("updated", append(attrs, "from", o.Previous)...)
-	default:
+	case !o.Behind:
 		log.Info("up to date", attrs...)
+	}
+	switch {
+	case o.Behind && again:
+		log.Info("the server has not got yet what was pushed", append(attrs, "again", again)...)
+	case o.Behind:
+		log.Warn("up to date, without what was pushed: unless that was replaced since, url is not the server that sends the webhooks", attrs...)
 	}
 }
 
