@@ -1,14 +1,17 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
 	"example.com/converge/gitgate/internal/config"
 	"example.com/converge/gitgate/internal/gittest"
+	"example.com/converge/gitgate/internal/queue"
 	"example.com/converge/gitgate/internal/receive"
 	"example.com/converge/pkg/webhook"
 )
@@ -114,17 +117,79 @@ func TestNewRef(t *testing.T) {
 	}
 }
 
+// TestUndone: what comes while a job fails, or is tried again, takes nothing away
+// from it: neither its deliveries, nor what was pushed.
+func TestUndone(t *testing.T) {
+	r := gittest.New(t)
+	c := follow(t, r)
+	g, log := make1(t, c)
+	running, proceed, ended, over := make(chan job), make(chan bool), make(chan bool), make(chan bool)
+	g.queue = queue.New(queue.Options[job]{Threads: 1, Tries: 2, Merge: merge, Run: func(ctx context.Context, path string, j job, last bool) bool {
+		select {
+		case running <- j:
+		case <-over:
+			return false
+		}
+		<-proceed
+		again := g.work(ctx, path, j, last)
+		ended <- again
+		return again
+	}})
+	defer close(over)
+	deliver := deliveries(g, func(r receive.Job) { g.queue.Add("/hook", job{Job: r, why: "webhook"}) })
+	send := func(commit string) {
+		t.Helper()
+		if code := deliver(commit); code != http.StatusAccepted {
+			t.Fatalf("a webhook is answered %d\n%s", code, log)
+		}
+	}
+	work := func(meanwhile func(), pushed string, deliveries int, again bool) {
+		t.Helper()
+		j := <-running
+		meanwhile()
+		proceed <- true
+		if got := <-ended; got != again || j.Push == nil || j.Push.After != pushed || len(j.Deliveries) != deliveries {
+			t.Fatalf("tried again: %v, %+v\n%s", got, j, log)
+		}
+	}
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nothing, look := func() {}, func() { g.queue.Add("/hook", job{why: poll, unasked: true}) }
+	first, second := r.Head(), r.Commit()
+	move(r.Bare, r.Bare+".away")
+	send(first)
+	work(func() { send(second) }, first, 1, true)
+	work(look, second, 2, true)
+	work(nothing, second, 2, false)
+	move(r.Bare+".away", r.Bare)
+	send(first) // nothing has come of either
+	work(func() { send(second) }, first, 1, false)
+	work(nothing, second, 1, false)
+	r.Write("a", "later")
+	gittest.Git(t, r.Work, "commit", "--quiet", "--all", "--message", "later")
+	send(r.Head()) // before the server has it
+	work(look, r.Head(), 1, true)
+	gittest.Git(t, r.Work, "push", "--quiet", "origin", "HEAD:master")
+	if work(nothing, r.Head(), 1, false); gittest.Read(c.Directory, "a") != "later" {
+		t.Errorf("what was pushed is not here\n%s", log)
+	}
+}
+
 func TestMerge(t *testing.T) {
 	first, second := &webhook.Push{Ref: "refs/heads/a"}, &webhook.Push{Ref: "refs/heads/b"}
-	j := merge(job{Job: receive.Job{Push: first, Deliveries: []string{"1"}}, why: "webhook"}, job{Job: receive.Job{Push: second, Deliveries: []string{"2"}}, why: "webhook"})
-	if j.Push != second || len(j.Deliveries) != 2 || j.unasked {
+	j, anew := merge(job{Job: receive.Job{Push: first, Deliveries: []string{"1"}}, why: "webhook"}, job{Job: receive.Job{Push: second, Deliveries: []string{"2"}}, why: "webhook"})
+	if j.Push != second || len(j.Deliveries) != 2 || j.unasked || !anew {
 		t.Errorf("the newest does not win: %+v", j)
 	}
-	if j = merge(j, job{why: "poll", unasked: true}); j.Push != second || j.why != "webhook" || !j.unasked {
-		t.Errorf("a poll makes a push forgotten: %+v", j)
+	if j, anew = merge(j, job{why: poll, unasked: true}); j.Push != second || j.why != "webhook" || !j.unasked || anew {
+		t.Errorf("a poll makes a push forgotten, or is one: %+v", j)
 	}
 	for range 2000 {
-		j = merge(j, job{Job: receive.Job{Push: first, Deliveries: []string{"n"}}})
+		j, _ = merge(j, job{Job: receive.Job{Push: first, Deliveries: []string{"n"}}})
 	}
 	if len(j.Deliveries) != 1000 || !j.unasked {
 		t.Errorf("%d deliveries are remembered", len(j.Deliveries))

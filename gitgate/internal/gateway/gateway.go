@@ -35,6 +35,8 @@ const (
 	pace = 2 * time.Second
 	// shutdownWait is how long requests and notices have at the end.
 	shutdownWait = 10 * time.Second
+	// poll is why a job came that a poll has brought.
+	poll = "poll"
 )
 
 // Options of Run.
@@ -124,16 +126,18 @@ func Run(ctx context.Context, o Options) error {
 	return g.serve(ctx, listener, figures)
 }
 
-// merge keeps the deliveries of a job that another one takes the place of.
-func merge(waiting, newer job) job {
+// merge keeps the deliveries of a job that another one takes the place of. A poll
+// has no tries of its own: where they come often it would never be the last.
+func merge(older, newer job) (merged job, anew bool) {
 	const most = 1000
-	all := append(waiting.Deliveries, newer.Deliveries...)
+	all := append(older.Deliveries, newer.Deliveries...)
 	newer.Deliveries = all[max(0, len(all)-most):]
-	newer.unasked = newer.unasked || waiting.unasked
-	if newer.Push == nil { // a poll must not lose that somebody pushed
-		newer.Push, newer.why = waiting.Push, waiting.why
+	newer.unasked = newer.unasked || older.unasked
+	anew = newer.why != poll
+	if newer.Push == nil && (older.Push != nil || !anew) { // what was pushed must not be lost
+		newer.Push, newer.why = older.Push, older.why
 	}
-	return newer
+	return newer, anew
 }
 
 func (g *gateway) serve(ctx context.Context, listener, figures net.Listener) error {

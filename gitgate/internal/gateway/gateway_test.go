@@ -88,7 +88,7 @@ func TestCheckedOnceMore(t *testing.T) {
 			g, log := make1(t, &next)
 			j := job{Job: receive.Job{Push: pushed(old, "refs/heads/master"), Deliveries: []string{"a"}}, why: "webhook"}
 			if test.unasked {
-				j = merge(j, job{why: "its configuration has changed", unasked: true})
+				j, _ = merge(j, job{why: "its configuration has changed", unasked: true})
 			}
 			if again := g.work(t.Context(), "/hook", j, true); again {
 				t.Error("it is to be tried again")

@@ -170,7 +170,7 @@ func (g *gateway) poll(ctx context.Context) {
 			seen[repo.Path] = true
 			due, ok := next[repo.Path]
 			if ok && !due.After(now) {
-				g.queue.Add(repo.Path, job{why: "poll", unasked: true})
+				g.queue.Add(repo.Path, job{why: poll, unasked: true})
 			}
 			// One that is polled more often now does not wait for the old time.
 			if !ok || !due.After(now) || due.Sub(now) > repo.Poll*11/10 {

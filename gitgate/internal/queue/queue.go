@@ -30,8 +30,10 @@ type Options[J any] struct {
 	// Run does the work. again asks for another try; it is not looked at after
 	// the last one. ctx does not end while the queue is closed in order.
 	Run func(ctx context.Context, key string, job J, last bool) (again bool)
-	// Merge makes one job of one that waits and a newer one; nil takes the newer.
-	Merge func(waiting, newer J) J
+	// Merge makes one job of one that waits for its turn or another try and a newer
+	// one, and reports whether its tries begin anew, without a pause; else they go
+	// on. nil takes the newer, anew.
+	Merge func(older, newer J) (merged J, anew bool)
 }
 
 // Queue is one. All methods may be called concurrently.
@@ -54,6 +56,7 @@ type work[J any] struct {
 	key     string
 	job     J
 	waiting bool          // job is to be run
+	undone  bool          // it has been run, and is to be tried again
 	idle    bool          // there is nothing to do but to keep the pace
 	newer   chan struct{} // has an element when job is newer than what is tried
 	turn    chan struct{} // gets an element when it may run
@@ -75,8 +78,8 @@ func (q *Queue[J]) Configure(threads, tries int, delay time.Duration) {
 }
 
 // Add takes a job for a key. It reports false after Close. A job that waits for
-// its turn, or for another try, is replaced, and its pause is over when the pace
-// allows.
+// its turn, or for another try, is merged with it, and its pause is over when the
+// pace allows.
 func (q *Queue[J]) Add(key string, job J) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -91,15 +94,26 @@ func (q *Queue[J]) Add(key string, job J) bool {
 		q.wait.Go(func() { q.work(w) })
 		return true
 	}
-	if w.waiting && q.o.Merge != nil {
-		job = q.o.Merge(w.job, job)
+	anew := true
+	if w.waiting || w.undone {
+		job, anew = q.merge(w.job, job)
 	}
-	w.job, w.waiting, w.idle = job, true, false
-	select {
-	case w.newer <- struct{}{}:
-	default:
+	w.job = job
+	if anew {
+		w.waiting, w.idle = true, false
+		select {
+		case w.newer <- struct{}{}:
+		default:
+		}
 	}
 	return true
+}
+
+func (q *Queue[J]) merge(older, newer J) (J, bool) {
+	if q.o.Merge == nil {
+		return newer, true
+	}
+	return q.o.Merge(older, newer)
 }
 
 // Busy returns how many keys have something to do.
@@ -160,10 +174,10 @@ func (q *Queue[J]) tries(w *work[J]) {
 		}
 		q.mu.Lock()
 		job := w.job
-		if w.waiting { // it was replaced meanwhile, or is the first
+		if w.waiting { // it is the first, or another came meanwhile
 			try = 1
 		}
-		w.waiting = false
+		w.waiting, w.undone = false, false
 		select {
 		case <-w.newer: // it is the one that is taken
 		default:
@@ -177,6 +191,12 @@ func (q *Queue[J]) tries(w *work[J]) {
 			return
 		}
 		q.mu.Lock()
+		w.undone = true
+		if w.waiting {
+			if w.job, w.waiting = q.merge(job, w.job); !w.waiting {
+				<-w.newer
+			}
+		}
 		pause, pace := min(q.o.Delay<<min(try-1, 20), maxPause), q.o.Pace
 		q.mu.Unlock()
 		pause = time.Duration(float64(pause) * (0.8 + 0.4*rand.Float64()))

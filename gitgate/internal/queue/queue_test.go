@@ -83,7 +83,7 @@ func TestStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{start: time.Now()}
 		q := queue.New(queue.Options[int]{
-			Threads: 5, Tries: 1, Pace: 2 * time.Second, Merge: func(a, b int) int { return a + b },
+			Threads: 5, Tries: 1, Pace: 2 * time.Second, Merge: func(a, b int) (int, bool) { return a + b, true },
 			Run: func(_ context.Context, _ string, job int, _ bool) bool {
 				r.run(fmt.Sprint(job), time.Millisecond)
 				return false
@@ -193,6 +193,45 @@ func TestRetries(t *testing.T) {
 			t.Errorf("tried %d times", got)
 		}
 		q.Close(t.Context())
+	})
+}
+
+// TestMerged: what comes while a job that fails runs, or waits for another try,
+// is merged with it; Merge says whether the tries begin anew.
+func TestMerged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{start: time.Now()}
+		var tried []string
+		q := queue.New(queue.Options[string]{
+			Threads: 1, Tries: 3, Delay: 10 * time.Second,
+			Merge: func(older, newer string) (string, bool) { return older + newer, newer != "-" },
+			Run: func(_ context.Context, key, job string, last bool) bool {
+				if last {
+					job += " for the last time"
+				}
+				tried = append(tried, job)
+				r.run("", 10*time.Second)
+				return key == "bad"
+			},
+		})
+		at := func(second int, key, job string) {
+			time.Sleep(time.Duration(second)*time.Second - time.Since(r.start))
+			q.Add(key, job)
+		}
+		at(0, "bad", "a")
+		at(5, "bad", "b")  // while it runs: that is tried at 10 s
+		at(15, "bad", "-") // while it runs
+		at(25, "bad", "-") // in its pause: the second try is at 30 s
+		at(50, "bad", "c") // in its pause, which is over: there are three more
+		time.Sleep(time.Hour)
+		q.Add("good", "a")
+		synctest.Wait()
+		q.Add("good", "b")
+		time.Sleep(time.Minute)
+		q.Close(t.Context())
+		if want := []string{"a", "ab", "ab--", "ab--c", "ab--c", "ab--c for the last time", "a", "b"}; !slices.Equal(tried, want) {
+			t.Errorf("tried %q, want %q", tried, want)
+		}
 	})
 }
 
