@@ -144,8 +144,8 @@ func (c *Config) CheckFiles() []error {
 				bad("the parent of %s is no folder: %s", folder.key, folder.name)
 			}
 		}
-		if len(repo.Exec) > 0 {
-			if _, err := exec.LookPath(repo.Exec[0]); err != nil {
+		if program := repo.program(); program != "" {
+			if _, err := exec.LookPath(program); err != nil {
 				bad("exec cannot be run: %w", err)
 			}
 		}
@@ -160,4 +160,20 @@ func (c *Config) CheckFiles() []error {
 		}
 	}
 	return wrong
+}
+
+// program is what exec runs, which may be in the folder; "" where there is none, or
+// not yet.
+func (r *Repo) program() string {
+	if len(r.Exec) == 0 {
+		return ""
+	}
+	name := r.Exec[0]
+	if filepath.Base(name) == name || filepath.IsAbs(name) {
+		return name
+	}
+	if _, err := os.Stat(filepath.Join(r.Directory, ".git")); err != nil {
+		return ""
+	}
+	return filepath.Join(r.Directory, name)
 }

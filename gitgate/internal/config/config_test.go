@@ -293,6 +293,40 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestExecInside: a command of the repository's own is looked for where it runs,
+// once that is there.
+func TestExecInside(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // files have no such modes
+	}
+	dir := t.TempDir()
+	tree, link := filepath.Join(dir, "tree"), filepath.Join(dir, "link")
+	c := &Config{Repos: []*Repo{{Directory: link, Exec: []string{"./deploy.sh"}}}}
+	check := func(good bool) {
+		t.Helper()
+		if wrong := c.CheckFiles(); len(wrong) == 0 != good {
+			t.Error(wrong)
+		}
+	}
+	check(true)
+	if err := errors.Join(os.Mkdir(tree, 0o700), os.Symlink("tree", link)); err != nil {
+		t.Fatal(err)
+	}
+	check(true)
+	if err := os.WriteFile(filepath.Join(tree, ".git"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(false)
+	if err := os.WriteFile(filepath.Join(tree, "deploy.sh"), nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	check(true)
+	if err := os.Chmod(filepath.Join(tree, "deploy.sh"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(false)
+}
+
 func FuzzParse(f *testing.F) {
 	for _, ending := range []string{"yaml", "json", "toml"} {
 		text, err := os.ReadFile(filepath.Join("testdata", "gwg", "config."+ending))
