@@ -81,6 +81,9 @@ func newLoader(in *cmdline.Invocation) (*loader, error) {
 			continue
 		}
 		for _, value := range e.Values {
+			if strings.HasPrefix(value, "tcp://") && strings.HasSuffix(e.Source, " GITGATE_PORT") {
+				continue // Kubernetes sets it beside a Service called gitgate
+			}
 			l.overrides = append(l.overrides, config.Override{Key: config.Keys[at].Name, Value: value, Source: e.Source})
 		}
 	}
