@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -14,19 +15,28 @@ import (
 func (r *reader) check() {
 	c := r.config
 	paths, directories, names := map[string]*Repo{}, map[string]*Repo{}, map[string]*Repo{}
+	ways := map[*Repo][]string{}
 	for _, repo := range c.Repos {
+		ways[repo] = waysTo(repo.Directory)
 		for _, unique := range []struct {
-			what, value string
-			seen        map[string]*Repo
+			what   string
+			values []string
+			seen   map[string]*Repo
 		}{
-			{"path", strings.TrimSuffix(repo.Path, "/"), paths},
-			{"directory", repo.Directory, directories},
-			{"name", repo.Name, names},
+			{"path", []string{strings.TrimSuffix(repo.Path, "/")}, paths},
+			{"directory", ways[repo], directories},
+			{"name", []string{repo.Name}, names},
 		} {
-			if other := unique.seen[unique.value]; other != nil {
-				r.wrong(repo.Line, "the %s %s is that of the repository in line %d as well", unique.what, unique.value, other.Line)
+			var other *Repo
+			for _, value := range unique.values {
+				if same := unique.seen[value]; same != nil && same != repo {
+					other = same
+				}
+				unique.seen[value] = repo
 			}
-			unique.seen[unique.value] = repo
+			if other != nil {
+				r.wrong(repo.Line, "the %s %s is that of the repository in line %d as well", unique.what, unique.values[0], other.Line)
+			}
 		}
 	}
 	for _, outer := range c.Repos {
@@ -34,7 +44,7 @@ func (r *reader) check() {
 			continue // files that are not its own stay there
 		}
 		for _, inner := range c.Repos {
-			if strings.HasPrefix(inner.Directory, outer.Directory+string(filepath.Separator)) {
+			if inner != outer && inside(ways[inner], ways[outer]) {
 				r.wrong(inner.Line, "the directory %s is inside that of the repository in line %d, whose updates with clean or publish would remove it: move it out", inner.Directory, outer.Line)
 			}
 		}
@@ -67,6 +77,31 @@ func (r *reader) check() {
 			}
 		}
 	}
+}
+
+// waysTo are the paths of a folder: as it is given, without the symbolic links on
+// the way, and where it is a symbolic link, as with publish, where that leads.
+func waysTo(folder string) []string {
+	return slices.Compact([]string{folder, filepath.Join(resolve(filepath.Dir(folder)), filepath.Base(folder)), resolve(folder)})
+}
+
+// resolve is a path without symbolic links, as far as it is there.
+func resolve(path string) string {
+	if full, err := filepath.EvalSymlinks(path); err == nil {
+		return full
+	}
+	parent := filepath.Dir(path)
+	if parent == path {
+		return path
+	}
+	return filepath.Join(resolve(parent), filepath.Base(path))
+}
+
+// inside reports whether one of the paths is below one of a folder's.
+func inside(paths, folder []string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool {
+		return slices.ContainsFunc(folder, func(above string) bool { return strings.HasPrefix(path, above+string(filepath.Separator)) })
+	})
 }
 
 // goodRef reports whether git takes it for the full name of a ref

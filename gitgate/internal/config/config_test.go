@@ -212,6 +212,40 @@ func TestNested(t *testing.T) {
 	}
 }
 
+// TestLinks: one folder has one repository, by whatever symbolic links it is
+// reached, and nothing is in what an update replaces.
+func TestLinks(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // not everybody may make links there
+	}
+	dir := t.TempDir()
+	if err := errors.Join(
+		os.MkdirAll(filepath.Join(dir, "real", "site"), 0o700), os.Symlink("real", filepath.Join(dir, "alias")),
+		os.Symlink("real/site", filepath.Join(dir, "link")),
+		os.MkdirAll(filepath.Join(dir, ".www.gitgate", "trees", "1"), 0o700), os.Symlink(".www.gitgate/trees/1", filepath.Join(dir, "www")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ one, more, two, says string }{
+		{"real/site", "", "alias/site", "is that of the repository in line 2"},
+		{"alias/new", "", "real/new", "is that of the repository in line 2"},
+		{"real/site", "", "link", "is that of the repository in line 2"},
+		{"real/site", "", "alias/other", ""},
+		{"real/site", "", "alias/site/inner", ""},
+		{"real/site", "clean: true", "alias/site/inner", "is inside"},
+		{"alias/site", "clean: true", "link/new/inner", "is inside"},
+		{"real/new", "publish: symlink", "alias/new/inner", "is inside"},
+		{"www", "publish: symlink", "www/inner", "is inside"},
+		{"www", "publish: symlink", "www2", ""},
+	} {
+		text := fmt.Sprintf("repos:\n- {url: 'https://h/a', path: /a, directory: %q, secret: s, %s}\n- {url: 'https://h/b', path: /b, directory: %q, secret: s}\n",
+			filepath.Join(dir, test.one), test.more, filepath.Join(dir, test.two))
+		if _, _, err := Parse([]byte(text), "config.yaml", true, nil); (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+}
+
 func TestFind(t *testing.T) {
 	one, two, three := t.TempDir(), t.TempDir(), t.TempDir()
 	folders := []string{one, two, three}
