@@ -20,10 +20,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// launcher takes what it is given, and remembers the last.
-type launcher struct{ last *engine.Want }
+// launcher takes what it is given, and remembers the last, unless err says why not.
+type launcher struct {
+	last *engine.Want
+	err  error
+}
 
 func (l *launcher) Launch(_ context.Context, w engine.Want) (build.Build, error) {
+	if l.err != nil {
+		return build.Build{}, l.err
+	}
 	l.last = &w
 	return build.Build{ID: "builder/dispatch-1-x"}, nil
 }
