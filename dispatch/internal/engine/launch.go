@@ -86,7 +86,7 @@ func (e *Engine) Launch(ctx context.Context, w Want) (build.Build, error) {
 	if !ok {
 		return build.Build{}, fmt.Errorf("%w: no job is named for the flavour %s", nomad.ErrNoJob, w.Flavor)
 	}
-	d := trust.Decide(trust.Input{Sender: w.Repo.IsTrusted(w.Sender), Fork: w.Fork, Approved: w.ApprovedBy != ""})
+	d := trust.Decide(trust.Input{Sender: w.Repo.IsTrusted(w.Sender), Pull: w.Kind == build.PullRequest, Fork: w.Fork, Approved: w.ApprovedBy != ""})
 	if w.Secrets != nil {
 		d = trust.Decision{Run: true, Secrets: *w.Secrets}
 	}
@@ -297,14 +297,19 @@ func (e *Engine) supersede(r archive.Record) {
 	}
 }
 
-// Same returns a live build of the same commit, branch and flavour that another
-// kind of event has led to: a forge sends a push and a pull request for one.
-func (e *Engine) Same(repo, commit, branch, flavor string, kind Kind) (string, bool) {
+// Same returns the build that another kind of event has led to and that makes this
+// one needless: a forge sends a push and a pull request for one commit. What was
+// pushed is not built again for its pull request, which has no secrets; and what is
+// being built for a pull request is pushed by a trusted sender for them.
+func (e *Engine) Same(w Want) (string, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, x := range e.builds {
 		r := x.rec
-		if r.State.Live() && r.Repo == repo && r.Origin == repo && r.Commit == commit && r.Branch == branch && r.Flavor == flavor && r.Kind != kind && r.Kind != build.Manual {
+		if r.Repo != w.Repo.URL || r.Origin != w.Origin || r.Commit != w.Commit || r.Branch != w.Branch || r.Flavor != w.Flavor {
+			continue
+		}
+		if w.Kind == build.PullRequest && r.Kind == build.Push || w.Kind == build.Push && r.Kind == build.PullRequest && r.State.Live() && !w.Repo.IsTrusted(w.Sender) {
 			return id, true
 		}
 	}

@@ -77,14 +77,14 @@ func (e *Engine) tell(x *entry) {
 }
 
 // hides reports whether a build that waits, or has, is of a commit that the
-// repository has built itself: who opens a pull request from a fork must not
+// repository has built itself, or one of a pull request is of a commit that was
+// built with the secrets when it was pushed: who opens a pull request must not
 // change what is said of that. The lock is held.
 func (e *Engine) hides(r archive.Record) bool {
-	if !strings.HasPrefix(r.ID, waitPrefix) {
-		return false
-	}
+	waits, bare := strings.HasPrefix(r.ID, waitPrefix), r.Kind == build.PullRequest && !r.Trusted
 	for _, x := range e.builds {
-		if o := x.rec; o.Repo == r.Repo && o.Origin == r.Repo && o.Commit == r.Commit && o.Flavor == r.Flavor {
+		o := x.rec
+		if o.Repo == r.Repo && o.Origin == r.Repo && o.Commit == r.Commit && o.Flavor == r.Flavor && (waits || bare && o.Kind == build.Push && o.Trusted) {
 			return true
 		}
 	}

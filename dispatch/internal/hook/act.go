@@ -78,8 +78,8 @@ func (h *Hook) act(ctx context.Context, repo *repos.Repo, about string, d delive
 		return ignored("it is neither a push nor a pull request")
 	}
 	if !w.Fork {
-		if id, ok := h.o.Launcher.Same(repo.URL, w.Commit, w.Branch, w.Flavor, w.Kind); ok {
-			return ignored("the same commit is being built as %s", id)
+		if id, ok := h.o.Launcher.Same(w); ok {
+			return ignored("the same commit is built as %s", id)
 		}
 	}
 	b, err := h.o.Launcher.Launch(ctx, w)

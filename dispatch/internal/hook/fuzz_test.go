@@ -33,10 +33,8 @@ func (l *launcher) Launch(_ context.Context, w engine.Want) (build.Build, error)
 	l.last = &w
 	return build.Build{ID: "builder/dispatch-1-x"}, nil
 }
-func (*launcher) JobFor(flavor string) (string, bool) { return "builder", repos.IsFlavor(flavor) }
-func (*launcher) Same(string, string, string, string, build.Kind) (string, bool) {
-	return "", false
-}
+func (*launcher) JobFor(flavor string) (string, bool)              { return "builder", repos.IsFlavor(flavor) }
+func (*launcher) Same(engine.Want) (string, bool)                  { return "", false }
 func (*launcher) Tell(string, string, string, build.State, string) {}
 func (*launcher) Drop(string, int)                                 {}
 func (*launcher) Page(string) string                               { return "" }

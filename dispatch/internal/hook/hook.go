@@ -54,7 +54,7 @@ const DefaultFlavor = "default"
 type Launcher interface {
 	Launch(ctx context.Context, w engine.Want) (build.Build, error)
 	JobFor(flavor string) (string, bool)
-	Same(repo, commit, branch, flavor string, kind build.Kind) (string, bool)
+	Same(w engine.Want) (string, bool)
 	Tell(repo, commit, flavor string, state build.State, description string)
 	// Drop forgets what waits of a pull request that was closed.
 	Drop(repo string, pull int)

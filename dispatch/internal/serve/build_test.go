@@ -53,7 +53,7 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// TestTrust: who gets the secrets, by sender and origin, as Nomad sees it.
+// TestTrust: who gets the secrets, by sender, event and origin, as Nomad sees it.
 func TestTrust(t *testing.T) {
 	h := newHouse(t).start()
 	payload := func(id string) string { return string(h.nomad.Payload(id)) }
@@ -63,12 +63,18 @@ func TestTrust(t *testing.T) {
 	}
 	for name, body := range map[string]string{
 		"an untrusted push": h.push("main", commit, "eve"), "nobody's push": h.push("main", commit, ""), "another case": h.push("main", commit, "Ann"),
-		"an untrusted pull request": h.pull(1, newer, "eve", project),
+		"an untrusted pull request": h.pull(1, newer, "eve", project), "a trusted pull request": h.pull(2, object(2), "ann", project),
+		"one that is opened again":    strings.Replace(h.pull(3, object(3), "ann", project), "opened", "reopened", 1),
+		"one that was pushed to":      strings.Replace(h.pull(4, object(4), "ann", project), "opened", "synchronized", 1),
+		"one whose branch eve pushed": h.push("topic", object(6), "eve"),
 	} {
 		id := h.hook(body)
 		if p := payload(id); p != "" || h.nomad.Meta(id)["DISPATCH_ENVELOPE"] != "" || h.nomad.Meta(id)["DISPATCH_TRUSTED"] != "false" {
 			t.Errorf("%s: %q", name, p)
 		}
+	}
+	if code, text := h.post("?token="+token, h.pull(6, object(6), "ann", project)); code != http.StatusOK || !strings.HasPrefix(text, "ignored: ") {
+		t.Errorf("a trusted pull request of what eve pushed: %d %s", code, text)
 	}
 	theirs := strings.Repeat("c", 40)
 	before := len(h.nomad.Children())
@@ -118,14 +124,39 @@ func TestFlavors(t *testing.T) {
 }
 
 // TestTwoEvents: a push and the pull request of the same commit are one build, in
-// whichever order they come.
+// whichever order they come, unless the second has the secrets.
 func TestTwoEvents(t *testing.T) {
 	h := newHouse(t).start()
-	first := h.hook(h.pull(1, commit, "ann", project), "X-Gitea-Event", "pull_request")
-	if code, text := h.post("?token="+token, h.push("topic", commit, "ann"), "X-Gitea-Event", "push"); code != http.StatusOK || text != "ignored: the same commit is being built as "+first {
-		t.Errorf("%d %s", code, text)
+	same := func(body, as string) {
+		t.Helper()
+		if code, text := h.post("?token="+token, body); code != http.StatusOK || text != "ignored: the same commit is built as "+as {
+			t.Errorf("%d %s", code, text)
+		}
 	}
-	h.hook(h.push("other", commit, "ann"), "X-Gitea-Event", "push")
+	same(h.push("topic", newer, "eve"), h.hook(h.pull(1, newer, "ann", project)))
+	pushed := h.hook(h.push("topic", object(1), "ann"))
+	same(h.pull(1, object(1), "ann", project), pushed)
+	h.nomad.Start(pushed)
+	h.nomad.Finish(pushed, 0)
+	h.archived(pushed, build.Stdout)
+	same(h.pull(1, object(1), "ann", project), pushed)
+	h.hook(h.push("other", object(1), "ann"))
+	// What fails for want of the secrets says nothing of the commit that has them.
+	bare := h.hook(h.pull(1, commit, "ann", project))
+	full := h.hook(h.push("topic", commit, "ann"))
+	for id, code := range map[string]int{full: 0, bare: 1} {
+		h.nomad.Start(id)
+		h.nomad.Finish(id, code)
+		h.archived(id, build.Stdout)
+	}
+	if s := h.status(commit, "success", "success"); !strings.HasSuffix(s.Target, strings.ReplaceAll(full, "/", "%2F")) {
+		t.Errorf("%+v", s)
+	}
+	for _, s := range h.gitea.Statuses(project, commit) {
+		if s.State == "failure" {
+			t.Errorf("%+v", s)
+		}
+	}
 }
 
 // TestSuperseded: where it is asked for, a newer push stops the branch's older

@@ -8,6 +8,9 @@ type Input struct {
 	// Sender says that who pushed or opened the pull request is one of the
 	// repository's trusted senders.
 	Sender bool
+	// Pull says that it is a pull request: who opens one need not have pushed what
+	// is in it.
+	Pull bool
 	// Fork says that the code comes from another repository than the one that is
 	// configured, or from one that is not known.
 	Fork bool
@@ -24,8 +27,11 @@ type Decision struct {
 }
 
 // Decide judges the sender and the code's origin: secrets need both to be
-// trusted. A trusted sender's own pull request from a fork waits, too: whoever
-// else may push to the fork is not known here.
+// trusted, and the sender to have pushed the code. A pull request from a branch of
+// the repository does not give them: forges send, with whoever opened or pushed
+// last for its sender, the commit that the branch has at that moment, which may be
+// anybody's. The push of that commit does. A trusted sender's own pull request from
+// a fork waits, too: whoever else may push to the fork is not known here.
 func Decide(in Input) Decision {
 	switch {
 	case in.Approved:
@@ -33,5 +39,5 @@ func Decide(in Input) Decision {
 	case in.Fork:
 		return Decision{}
 	}
-	return Decision{Run: true, Secrets: in.Sender}
+	return Decision{Run: true, Secrets: in.Sender && !in.Pull}
 }
