@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -334,6 +335,46 @@ func TestBuilderSession(t *testing.T) {
 			t.Errorf("exit code %d, %+v:\n%s", r.code, all, r.stderr)
 		}
 	})
+}
+
+// TestBuilderWaits: a dispatch that starts again while a build fails is told once it
+// is there.
+func TestBuilderWaits(t *testing.T) {
+	s := newSources(t, "#!/bin/sh\nexit 42")
+	// The port is taken, and nobody listens.
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(socket), "dispatch")
+	defer file.Close()
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spy := t.TempDir() // curl does not say by itself that it tries again
+	writeText(t, filepath.Join(spy, "curl"), "#!/bin/sh\nexec "+strings.TrimSpace(shell(t, nil, "command -v curl").stdout)+` "$@" --verbose`)
+	k := newTask(t, s.url(), s.commit(), envelope("", fmt.Sprintf("DISPATCH_DEBUG_URL=http://127.0.0.1:%d/builds/", name.(*syscall.SockaddrInet4).Port), "DISPATCH_DEBUG_TOKEN=t"),
+		"NOMAD_META_DISPATCH_ENVELOPE=1", "PATH="+spy+":"+os.Getenv("PATH"))
+	p := k.start()
+	p.out.Await(t, "onnection refused", 1)
+	if err := syscall.Listen(socket, 16); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dispatch := takeReports(t, listener)
+	if code := p.wait(t); code != 42 {
+		t.Errorf("exit code %d", code)
+	}
+	if all := dispatch.all(); len(all) != 1 || all[0].State != "failed" {
+		t.Errorf("reported %+v:\n%s", all, p.out)
+	}
 }
 
 // TestBuilderScripts: Nomad's templates leave the scripts as they are.

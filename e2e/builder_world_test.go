@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -162,10 +163,16 @@ type report struct {
 	Until       string `json:"until"`
 }
 
-func takeReports(t *testing.T) *reports {
+// takeReports makes one, on a listener where that is given.
+func takeReports(t *testing.T, on ...net.Listener) *reports {
 	t.Helper()
 	r := &reports{more: make(chan struct{}, 100)}
-	s := httptest.NewServer(r)
+	s := httptest.NewUnstartedServer(r)
+	for _, l := range on {
+		_ = s.Listener.Close()
+		s.Listener = l
+	}
+	s.Start()
 	t.Cleanup(s.Close)
 	r.url = s.URL + "/builds/"
 	return r

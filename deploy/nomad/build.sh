@@ -186,11 +186,12 @@ fi
 # quiet_curl is curl without its user's configuration, and no further than asked.
 quiet_curl() { curl -q --silent --show-error --proto '=https,http' --max-time 20 "$@"; }
 
-# report JSON tells dispatch. The token is in no argument. What fails here changes
-# nothing about the build.
+# report JSON tells dispatch, which may be starting again: that takes no connection
+# at all for a while (curl 7.52). The token is in no argument. What fails here
+# changes nothing about the build.
 report() {
 	printf 'header = "Authorization: Bearer %s"\n' "$DISPATCH_DEBUG_TOKEN" |
-		quiet_curl --config - --fail --retry 3 --retry-max-time 60 --header 'Content-Type: application/json' \
+		quiet_curl --config - --fail --retry 8 --retry-connrefused --retry-max-time 120 --header 'Content-Type: application/json' \
 			--data-binary "$1" --output /dev/null "$DISPATCH_DEBUG_URL${NOMAD_JOB_ID-}/debug" ||
 		note "dispatch was not told $2"
 }

@@ -202,7 +202,7 @@ type Actions interface {
 type Debug interface {
 	// Report checks the build's token, which is good for each state once, in their
 	// order, and only while the build is live in Nomad; and changes build and
-	// status. The error is ErrUnknown, ErrToken or ErrState.
+	// status. The first may have been lost: open says it, too. The error is ErrUnknown, ErrToken or ErrState.
 	Report(ctx context.Context, id, token string, r Report) error
 }
 

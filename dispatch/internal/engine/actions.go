@@ -197,9 +197,9 @@ func (e *Engine) Report(ctx context.Context, id, token string, report build.Repo
 	now := x.rec.Reported
 	switch {
 	case report.State == build.ReportFailed && now == "":
-		x.rec.State, x.rec.Exit, x.rec.Reason, x.rec.Ended = build.Failure, report.Exit, fmt.Sprintf("exit %d", report.Exit), time.Now().UTC()
-	case report.State == build.ReportOpen && (now == build.ReportFailed || now == build.ReportOpen):
-		// A second time where the agent had to take another id.
+	case report.State == build.ReportOpen && now != build.ReportClosed:
+		// A second time where the agent had to take another id. The first report may
+		// have come while nobody was here.
 		s := report.Session
 		if err := checkSession(&s, e.o.Settings.Debug.For); err != nil {
 			return fmt.Errorf("%w: %w", build.ErrState, err)
@@ -215,6 +215,9 @@ func (e *Engine) Report(ctx context.Context, id, token string, report build.Repo
 		return build.ErrToken // used before
 	default:
 		return build.ErrState
+	}
+	if now == "" {
+		x.rec.State, x.rec.Exit, x.rec.Reason, x.rec.Ended = build.Failure, report.Exit, fmt.Sprintf("exit %d", report.Exit), time.Now().UTC()
 	}
 	x.rec.Reported = report.State
 	e.update(x)

@@ -368,8 +368,8 @@ func TestDebug(t *testing.T) {
 	if err := report("builder/dispatch-0-x", secret, "failed"); !errors.Is(err, build.ErrUnknown) {
 		t.Error(err)
 	}
-	if err := report(b.ID, secret, "open"); !errors.Is(err, build.ErrState) {
-		t.Errorf("open before failed: %v", err)
+	if err := report(b.ID, secret, "closed"); !errors.Is(err, build.ErrState) {
+		t.Errorf("closed before failed: %v", err)
 	}
 	if err := report(b.ID, secret, "failed"); err != nil {
 		t.Fatal(err)
@@ -429,13 +429,18 @@ func TestDebug(t *testing.T) {
 	if got, err = e.Get(t.Context(), b.ID); err != nil || got.State != build.Failure || !got.Debug.Closed {
 		t.Errorf("%+v, %v", got, err)
 	}
-	// A session whose builder is stopped has ended, and the build failed by itself.
+	// Where the first report did not come, the session says the same.
 	secret = h.envelope(other.ID, "DISPATCH_DEBUG_TOKEN")
-	for _, state := range []string{"failed", "open"} {
-		if err := report(other.ID, secret, state); err != nil {
-			t.Fatal(err)
-		}
+	if err := report(other.ID, secret, "open"); err != nil {
+		t.Fatalf("open before failed: %v", err)
 	}
+	if got, err = e.Get(t.Context(), other.ID); err != nil || got.State != build.Failure || got.Exit != 2 || got.Debug == nil || got.Ended.IsZero() {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := report(other.ID, secret, "failed"); !errors.Is(err, build.ErrState) {
+		t.Errorf("failed after open: %v", err)
+	}
+	// A session whose builder is stopped has ended, and the build failed by itself.
 	if err := e.Cancel(context.Background(), h.ann(), other.ID); err != nil {
 		t.Fatal(err)
 	}
