@@ -63,11 +63,49 @@ func (w *Web) sees(ctx context.Context, p *signin.Person, repo string) (bool, er
 	return may, nil
 }
 
+// may reports whether a request may see the builds of a repository, by who is
+// signed in or by the repository's hook token. The error is as that of sees.
+func (w *Web) may(ctx context.Context, r *http.Request, repo string) (bool, error) {
+	may, err := w.sees(ctx, w.who(r), repo)
+	if token, ok := bearer(r); ok && !may && (err == nil || errors.Is(err, errSignIn)) {
+		return w.opt.Guard.HookToken(ctx, repo, token)
+	}
+	return may, err
+}
+
+func bearer(r *http.Request) (token string, ok bool) {
+	return strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+}
+
+// lost reports whether a request that could see the builds of a repository may not
+// any more. Where that cannot be told it may.
+func (w *Web) lost(ctx context.Context, r *http.Request, repo string) bool {
+	may, err := w.may(ctx, r, repo)
+	return errors.Is(err, errSignIn) || err == nil && !may
+}
+
+// watch calls end when lost says so, and returns then or with ctx.
+func (w *Web) watch(ctx context.Context, r *http.Request, repo string, end func()) {
+	quiet := time.NewTicker(w.quiet)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-quiet.C:
+			if w.lost(ctx, r, repo) {
+				end()
+				return
+			}
+		}
+	}
+}
+
 // find returns a build that a request may see. Every other answer is given here:
 // then ok is false. One that nobody may see is as one that is not there.
 func (w *Web) find(rw http.ResponseWriter, r *http.Request, id string) (b build.Build, p *signin.Person, ok bool) {
 	p = w.who(r)
-	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	_, bearer := bearer(r)
 	if p == nil && !bearer && !w.opt.Settings.PublicLogs {
 		w.askIn(rw, r)
 		return b, nil, false
@@ -79,9 +117,7 @@ func (w *Web) find(rw http.ResponseWriter, r *http.Request, id string) (b build.
 	b, err := w.opt.Store.Get(r.Context(), id)
 	may := false
 	if err == nil {
-		if may, err = w.sees(r.Context(), p, b.Repo); !may && bearer && (err == nil || errors.Is(err, errSignIn)) {
-			may, err = w.opt.Guard.HookToken(r.Context(), b.Repo, token)
-		}
+		may, err = w.may(r.Context(), r, b.Repo)
 	}
 	switch {
 	case may && err == nil:

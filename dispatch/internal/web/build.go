@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"example.com/converge/dispatch/internal/ansi"
@@ -193,6 +194,11 @@ func (w *Web) text(rw http.ResponseWriter, r *http.Request, b build.Build, log b
 		return
 	}
 	defer end()
+	ctx, lose := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { w.watch(ctx, r, b.Repo, lose) })
+	defer watching.Wait()
+	defer lose()
 	l, err := w.opt.Logs.Open(ctx, b.ID, log, 0, follow && r.Method != http.MethodHead)
 	if err != nil {
 		w.fail(rw, r, err)

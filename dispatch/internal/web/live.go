@@ -168,12 +168,9 @@ func (w *Web) events(rw http.ResponseWriter, r *http.Request, id string) {
 				}
 				again = !piece.over
 			case <-quiet.C:
-				may, err := w.sees(ctx, p, b.Repo)
-				if errors.Is(err, errSignIn) || err == nil && !may || p != nil && w.who(r) == nil {
-					if bearer := r.Header.Get("Authorization"); bearer == "" {
-						s.send("gone", "", "gone")
-						return
-					}
+				if w.lost(ctx, r, b.Repo) || p != nil && w.who(r) == nil { // signed out
+					s.send("gone", "", "gone")
+					return
 				}
 				if !s.send("", "", "") {
 					return

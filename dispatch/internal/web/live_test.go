@@ -1,7 +1,9 @@
 package web
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"regexp"
 	"strings"
@@ -83,6 +85,13 @@ func TestFollowEnds(t *testing.T) {
 	}
 	until(t, events, "gone")
 	until(t, list, "gone")
+	// A token that lets nobody in changes nothing about that.
+	c = w.signedIn("octo")
+	events, _ = w.events(c, "/builds/"+id+"/events", "Authorization: Bearer wrong")
+	until(t, events, "head", "running")
+	_, body = w.ask(c, "GET", "/builds", "")
+	w.ask(c, "POST", "/signout", "csrf="+csrf(t, body))
+	until(t, events, "gone")
 	// The right is asked for anew.
 	c = w.signedIn("guest")
 	events, _ = w.events(c, "/builds/"+id+"/events")
@@ -104,6 +113,39 @@ func TestFollowEnds(t *testing.T) {
 	}
 	if resp, _ := w.ask(c, "GET", "/builds/events", ""); resp.StatusCode != 503 {
 		t.Errorf("%s", resp.Status)
+	}
+}
+
+// TestTextEnds: signing out, and another token at the hook, end a log that is
+// followed as text, and not as its end does.
+func TestTextEnds(t *testing.T) {
+	w := open(t, false, false)
+	w.web.quiet = time.Millisecond
+	w.write(id, build.Stdout, "first\n")
+	c := w.signedIn("octo")
+	_, list := w.ask(c, "GET", "/builds", "")
+	for name, test := range map[string]struct {
+		header string
+		lose   func()
+	}{
+		"signed out": {lose: func() { w.ask(c, "POST", "/signout", "csrf="+csrf(t, list)) }},
+		"script":     {"Authorization: Bearer h00k", func() { w.change(func() { w.repos[w.app].HookToken = "new" }) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asking := w.browser()
+			if test.header == "" {
+				asking = c
+			}
+			resp := w.begin(asking, "GET", "/build?"+job+"&log=stdout", "", test.header)
+			defer resp.Body.Close()
+			if _, err := io.ReadFull(resp.Body, make([]byte, len("first\n"))); err != nil || resp.StatusCode != 200 {
+				t.Fatalf("%s, %v", resp.Status, err)
+			}
+			test.lose()
+			if rest, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) || len(rest) > 0 {
+				t.Errorf("%q, %v", rest, err)
+			}
+		})
 	}
 }
 
