@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -109,7 +111,7 @@ func TestBuilderFails(t *testing.T) {
 		"a folder":          {s: folder, code: 66, last: "builder: no executable .albatros at COMMIT"},
 		"exit status":       {s: exits, code: 42},
 		"signal":            {s: killed, code: 137, last: "Killed"},
-		"too long":          {s: slow, env: []string{"BUILDER_TIMEOUT=1"}, code: 124, last: "builder: the build took longer than 1 seconds"},
+		"too long":          {s: slow, env: []string{"BUILDER_TIMEOUT=1", "BUILDER_CLONE_TIMEOUT=7200"}, code: 124, last: "builder: the build took longer than 1 seconds"},
 		"status of timeout": {s: own, code: 124},
 		"another version":   {s: exits, env: []string{"NOMAD_META_DISPATCH_ENVELOPE=1"}, code: 70, last: "builder: the payload is not an envelope of version 1: take the builder of this release of dispatch"},
 	} {
@@ -197,6 +199,39 @@ func TestBuilderClones(t *testing.T) {
 	})
 	if _, err := os.Lstat(evil); err == nil {
 		t.Error("something was run")
+	}
+}
+
+// TestBuilderHangs: a server that takes the question and never answers costs no more
+// than its time, and a signal ends the wait for it.
+func TestBuilderHangs(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	never := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		select {
+		case <-never:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	defer close(never)
+	commit := strings.Repeat("0a", 20)
+	r := newTask(t, server.URL+"/app.git", commit, nil, "BUILDER_CLONE_TIMEOUT=1").run()
+	if r.code != 66 || !strings.HasSuffix(r.stderr, "builder: getting the commit took longer than 1 seconds\n") {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+	for len(asked) > 0 {
+		<-asked
+	}
+	p := newTask(t, server.URL+"/app.git", commit, nil).start()
+	select {
+	case <-asked:
+	case <-p.done:
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(t); code != 143 {
+		t.Errorf("exit code %d:\n%s", code, p.out)
 	}
 }
 

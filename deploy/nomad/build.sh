@@ -41,6 +41,13 @@ await() {
 	child=
 	return "$1"
 }
+# run runs a command as the child, and returns its status.
+run() {
+	"$@" &
+	child=$!
+	[ -z "$stopped" ] || kill -TERM "$child"
+	await
+}
 # What a shell starts beside itself ignores SIGINT for ever, unless env can undo it.
 defaults=
 if env --default-signal=INT,QUIT true 2>/dev/null; then defaults='env --default-signal=INT,QUIT'; fi
@@ -111,18 +118,31 @@ case $repository in
 *) fail 64 "REPO_URL is not a URL to clone" ;;
 esac
 
-# safe_git is git without anybody's configuration, hooks, questions and helper
+# become_git is git without anybody's configuration, hooks, questions and helper
 # programs. BUILDER_GIT_CONFIG is a file that counts, such as one with credentials.
-safe_git() (
+become_git() {
 	unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_CONFIG_COUNT GIT_CONFIG_PARAMETERS GIT_EXEC_PATH GIT_TEMPLATE_DIR
 	export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL="${BUILDER_GIT_CONFIG:-/dev/null}" GIT_ATTR_NOSYSTEM=1
 	export GIT_TERMINAL_PROMPT=0 GIT_ASKPASS=true SSH_ASKPASS=true SSH_ASKPASS_REQUIRE=never GIT_LFS_SKIP_SMUDGE=1
-	export GIT_ALLOW_PROTOCOL="$protocols" GIT_SSH_COMMAND="${GIT_SSH_COMMAND:-ssh -oBatchMode=yes}"
-	exec git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c protocol.ext.allow=never -c submodule.recurse=false \
+	export GIT_ALLOW_PROTOCOL="$protocols" GIT_SSH_COMMAND="${GIT_SSH_COMMAND:-ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15 -oServerAliveCountMax=4}"
+	# shellcheck disable=SC2086 # these are several words
+	exec $bound git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c protocol.ext.allow=never -c submodule.recurse=false \
 		-c fetch.recurseSubmodules=false -c gc.auto=0 -c maintenance.auto=false -c advice.detachedHead=false \
 		-c init.defaultBranch=master -c http.lowSpeedLimit=1 -c http.lowSpeedTime=60 "$@"
+}
+safe_git() (
+	bound=
+	become_git "$@"
 )
-fetch() { safe_git -C "$source" fetch --quiet --no-tags --no-recurse-submodules ${BUILDER_DEPTH:+--depth="$BUILDER_DEPTH"} -- "$repository" "$@"; }
+limit=${BUILDER_TIMEOUT:-7200}
+patience=${BUILDER_CLONE_TIMEOUT:-$limit}
+began=$(date +%s)
+fetch() {
+	left=$((began + patience - $(date +%s)))
+	if [ -n "$stopped" ] || [ "$left" -le 0 ]; then return 1; fi
+	bound="timeout -k 30 $left"
+	run become_git -C "$source" fetch --quiet --no-tags --no-recurse-submodules ${BUILDER_DEPTH:+--depth="$BUILDER_DEPTH"} -- "$repository" "$@"
+}
 has_commit() { safe_git -C "$source" cat-file -e "$commit^{commit}" 2>/dev/null; }
 
 rm -rf "$source"
@@ -136,8 +156,10 @@ get() {
 	fi
 	return 1
 }
-get || { [ -z "$stopped" ] && sleep "${BUILDER_RETRY_DELAY:-3}" && get; } || {
+get || { [ -z "$stopped" ] && run sleep "${BUILDER_RETRY_DELAY:-3}" && get; } || {
+	[ -z "$stopped" ] || exit 143
 	cat "$private/git" >&2
+	[ $(($(date +%s) - began)) -lt "$patience" ] || fail 66 "getting the commit took longer than $patience seconds"
 	fail 66 "the commit $commit is not at $repository, or that does not answer"
 }
 safe_git -C "$source" checkout --quiet --detach "$commit" || fail 66 "cannot check out $commit"
@@ -158,15 +180,11 @@ done
 [ -n "$program" ] || fail 66 "no executable .albatros at $commit"
 
 export REPO_URL="$repository" COMMIT="$commit" BRANCH="$branch" FLAVOR="${NOMAD_META_FLAVOR-}" SECRET_PATH="$secret"
-limit=${BUILDER_TIMEOUT:-7200}
 # The agent's options are not the build's.
 hidden=$(env | LC_ALL=C sed -n -e 's/^\(CONVERGE_AGENT_[A-Z0-9_]*\)=.*/-u \1/p' -e 's/^\(NOMAD_META_DISPATCH_NONCE\)=.*/-u \1/p' -e 's/^\(BUILDER_GIT_CONFIG\)=.*/-u \1/p')
 began=$(date +%s)
 # shellcheck disable=SC2086 # these are several words
-$defaults env $hidden timeout -k 30 "$limit" "./$program" &
-child=$!
-[ -z "$stopped" ] || kill -TERM "$child"
-await
+run $defaults env $hidden timeout -k 30 "$limit" "./$program"
 code=$?
 case $code in
 124 | 137) if [ $(($(date +%s) - began)) -ge "$limit" ]; then say "the build took longer than $limit seconds"; fi ;;
@@ -282,11 +300,8 @@ mkfifo "$private/lines" || exit "$code"
 tell_lines <"$private/lines" &
 teller=$!
 # shellcheck disable=SC2086 # these are several words
-$defaults "$agent" --print json --first-connect-timeout "$DISPATCH_DEBUG_FOR" --max-duration "$DISPATCH_DEBUG_FOR" "$DISPATCH_DEBUG_SERVER" \
-	>"$private/lines" &
-child=$!
-[ -z "$stopped" ] || kill -TERM "$child"
-await
+run $defaults "$agent" --print json --first-connect-timeout "$DISPATCH_DEBUG_FOR" --max-duration "$DISPATCH_DEBUG_FOR" "$DISPATCH_DEBUG_SERVER" \
+	>"$private/lines"
 wait "$teller"
 report "{\"state\":\"closed\",\"exit\":$code}" "that the debug session has ended"
 exit "$code"
