@@ -62,6 +62,8 @@ type Options struct {
 	// ArchiveWait is how long the logs of a build that has ended are asked for; 0
 	// is a quarter of an hour.
 	ArchiveWait time.Duration
+	// Back, if not nil, is called when Nomad is watched again after it was away.
+	Back func()
 }
 
 // Engine is one. Its methods may be called concurrently.

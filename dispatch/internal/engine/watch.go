@@ -71,6 +71,9 @@ func (e *Engine) setAway(what string, err error) {
 	e.mu.Unlock()
 	if before != nil && err == nil {
 		e.log.Info("Nomad is watched", "what", what)
+		if e.o.Back != nil && e.Ready() == nil {
+			e.o.Back()
+		}
 	}
 }
 

@@ -100,7 +100,7 @@ func (h *Hook) failed(w engine.Want, err error) answer {
 	if errors.Is(err, nomad.ErrAway) || errors.Is(err, context.Canceled) {
 		tell(build.Queued, "waiting for Nomad")
 		a := say(http.StatusServiceUnavailable, "%v", nomad.ErrAway)
-		a.keep, a.log = true, []any{"err", err}
+		a.keep, a.log = webhook.MaxBody, []any{"err", err}
 		return a
 	}
 	text := err.Error()

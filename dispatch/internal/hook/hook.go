@@ -37,12 +37,13 @@ const (
 	memoryStep = 64 << 10
 	// memoryWait is how long one waits for its place.
 	memoryWait = 10 * time.Second
-	// maxKept is how many deliveries are kept, maxKeptBody how large one may be in
-	// bytes, and maxKeptAll all together, which are in memory, too: while Consul is
-	// away nobody knows who sent them.
-	maxKept     = 2000
-	maxKeptBody = 1 << 20
-	maxKeptAll  = 64 << 20
+	// maxKept is how many deliveries are kept, and maxKeptAll how large all of them
+	// may be together, as they are kept, in bytes: they are in memory, too.
+	// maxStrange is how large the body of one may be while Consul is away and nobody
+	// knows who sent it.
+	maxKept    = 2000
+	maxKeptAll = 64 << 20
+	maxStrange = 1 << 20
 	// keep is how long they are tried.
 	keep = 24 * time.Hour
 )
@@ -140,8 +141,9 @@ type delivery struct {
 type answer struct {
 	code int
 	text string
-	// keep says that it may go better later.
-	keep bool
+	// keep says that it may go better later: a body that is no larger than this is
+	// kept, in bytes.
+	keep int
 	log  []any
 }
 
@@ -230,7 +232,7 @@ func (h *Hook) take(w http.ResponseWriter, r *http.Request) answer {
 	defer h.busy.Done()
 	// What was accepted is done, also where the sender does not wait.
 	a := h.judge(h.ctx, d)
-	if a.keep {
+	if a.keep > 0 {
 		a = h.put(d, a)
 	}
 	return a
@@ -263,7 +265,7 @@ func (h *Hook) read(ctx context.Context, body io.Reader) (text []byte, held int6
 
 // put keeps a delivery for later.
 func (h *Hook) put(d delivery, a answer) answer {
-	if len(d.Body) > maxKeptBody {
+	if len(d.Body) > a.keep {
 		return say(a.code, "%s; it is too large to be kept: send it again", a.text)
 	}
 	if err := h.box.Add("delivery "+d.Token, d); err != nil {
@@ -282,7 +284,7 @@ func (h *Hook) again(ctx context.Context, _ string, body []byte) outbox.Result {
 		return outbox.Result{Done: true}
 	}
 	a := h.judge(ctx, d)
-	if a.keep {
+	if a.keep > 0 {
 		return outbox.Result{}
 	}
 	h.o.Log.Info("webhook that was kept", append([]any{"code", a.code, "answer", a.text}, a.log...)...)
@@ -313,7 +315,7 @@ func (h *Hook) judge(ctx context.Context, d delivery) answer {
 		return say(http.StatusInternalServerError, "%v", bad)
 	case errors.Is(err, repos.ErrAway):
 		a := say(http.StatusServiceUnavailable, "%v", repos.ErrAway)
-		a.keep, a.log = true, []any{"err", err}
+		a.keep, a.log = maxStrange, []any{"err", err}
 		return a
 	case err != nil && !errors.Is(err, repos.ErrUnknown):
 		return say(http.StatusInternalServerError, "the repository's configuration cannot be read")

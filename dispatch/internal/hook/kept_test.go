@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -78,3 +79,34 @@ func TestKeptForLong(t *testing.T) {
 		running.Wait()
 	})
 }
+
+// TestKeptLarge: a delivery whose sender is known is kept however large it is, and
+// a stranger's is not.
+func TestKeptLarge(t *testing.T) {
+	const push = `{"ref":"refs/heads/main","after":"bffeb74224043ba2feb48d137756c8a9331c449a","repository":{"clone_url":"https://h/a/b.git"},"more":"MORE"}`
+	body := strings.Replace(push, "MORE", strings.Repeat("x", 2<<20), 1)
+	mac := hmac.New(sha256.New, []byte("hmac"))
+	mac.Write([]byte(body))
+	headers := []string{"X-Gitea-Event", "push", "X-Gitea-Signature", hex.EncodeToString(mac.Sum(nil))}
+	for says, away := range map[string]struct {
+		launch error
+		source repos.Source
+		kept   int
+	}{
+		"it is kept":                 {launch: nomad.ErrAway, kept: 1},
+		"it is too large to be kept": {source: nowhere{}},
+	} {
+		h, send := keeps(t, &launcher{err: away.launch})
+		if away.source != nil {
+			h.o.Repos = away.source
+		}
+		if code, text := send(body, headers...); code != http.StatusServiceUnavailable || !strings.Contains(text, says) || h.Kept() != away.kept {
+			t.Errorf("%d %s, %d are kept", code, text, h.Kept())
+		}
+	}
+}
+
+// nowhere is a Consul that is away.
+type nowhere struct{ repos.Source }
+
+func (nowhere) Get(context.Context, string) (*repos.Repo, error) { return nil, repos.ErrAway }

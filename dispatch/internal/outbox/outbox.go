@@ -217,7 +217,7 @@ func (b *Box) Retry() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, i := range b.all {
-		i.next = time.Time{}
+		i.next, i.wait = time.Time{}, 0 // the latter for what is being tried in vain
 	}
 	b.poke()
 }

@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -124,6 +126,42 @@ func TestNewer(t *testing.T) {
 	if a, b := <-got, <-got; a != 1 || b != 2 {
 		t.Error(a, b)
 	}
+}
+
+// TestRetry: what waits is tried when somebody is there again, and what was being
+// tried in vain at that moment is soon.
+func TestRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leave := make(chan struct{})
+		var tries atomic.Int32
+		b := open(t, t.TempDir(), func(context.Context, string, []byte) Result {
+			tries.Add(1)
+			<-leave
+			return Result{}
+		})
+		stop := start(t, b)
+		if err := b.Add("a", 1); err != nil {
+			t.Fatal(err)
+		}
+		for range 12 { // by then it waits for minutes
+			leave <- struct{}{}
+			synctest.Wait()
+		}
+		b.Retry()
+		synctest.Wait()
+		if n := tries.Load(); n != 13 {
+			t.Fatalf("%d tries at once", n)
+		}
+		b.Retry()
+		leave <- struct{}{}
+		synctest.Wait()
+		time.Sleep(2 * firstWait) // of the test's own clock
+		if n := tries.Load(); n != 14 {
+			t.Errorf("%d tries soon", n)
+		}
+		close(leave)
+		stop()
+	})
 }
 
 func TestFull(t *testing.T) {

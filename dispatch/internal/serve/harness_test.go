@@ -50,6 +50,8 @@ type house struct {
 	log    *watchtest.Output
 	// archiveWait is for engineOf.
 	archiveWait time.Duration
+	// back is for engineOf.
+	back func()
 	// shutdownWait is for start.
 	shutdownWait time.Duration
 

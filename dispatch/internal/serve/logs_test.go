@@ -33,7 +33,7 @@ func (h *house) engineOf() *engine.Engine {
 		h.t.Fatal(err)
 	}
 	e, err := engine.New(engine.Options{
-		Settings: h.s, Nomad: client, Repos: consul, Meter: meter.New(), Log: slog.New(slog.NewTextHandler(h.log, nil)), ArchiveWait: h.archiveWait,
+		Settings: h.s, Nomad: client, Repos: consul, Meter: meter.New(), Log: slog.New(slog.NewTextHandler(h.log, nil)), ArchiveWait: h.archiveWait, Back: h.back,
 	})
 	if err != nil {
 		h.t.Fatal(err)

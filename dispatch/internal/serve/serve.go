@@ -77,7 +77,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer lock.Close()
 	p := &program{o: o, log: o.Log, meter: meter.New()}
-	if p.engine, err = engine.New(engine.Options{Settings: s, Nomad: o.Nomad, Repos: o.Repos, Meter: p.meter, Log: o.Log}); err != nil {
+	if p.engine, err = engine.New(engine.Options{
+		Settings: s, Nomad: o.Nomad, Repos: o.Repos, Meter: p.meter, Log: o.Log, Back: func() { p.hook.Retry() },
+	}); err != nil {
 		return err
 	}
 	defer p.engine.Close()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/converge/dispatch/internal/build"
+	"example.com/converge/dispatch/internal/engine"
 )
 
 func (h *house) get(path string) (int, string) {
@@ -45,6 +46,29 @@ func TestHealth(t *testing.T) {
 	h.consul.Break(500)
 	if code, text := h.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(text, "configuration cannot be read") {
 		t.Errorf("%d %s without Consul", code, text)
+	}
+}
+
+// TestBack: what waits for Nomad is told when all of it can be watched again.
+func TestBack(t *testing.T) {
+	h := newHouse(t)
+	back := make(chan error, 10)
+	started := make(chan *engine.Engine, 1)
+	h.back = func() { e := <-started; back <- e.Ready(); started <- e }
+	h.nomad.Break(500)
+	started <- h.engineOf()
+	h.log.Expect(t, "cannot be watched")
+	if len(back) > 0 {
+		t.Error("it was told while Nomad was away")
+	}
+	h.nomad.Break(0)
+	select {
+	case err := <-back:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it was not told")
 	}
 }
 
