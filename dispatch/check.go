@@ -33,17 +33,18 @@ func (c *checker) bad(format string, a ...any) {
 
 // check is dispatch check.
 func check(ctx context.Context, in *cmdline.Invocation) error {
-	p, err := open(in)
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	e, end, err := p.engine()
-	if err != nil {
-		return err
-	}
-	defer end()
 	c := &checker{out: in.Stdout, errs: in.Stderr}
+	return with(ctx, in, func(ctx context.Context, p *parts, e *engine.Engine) error {
+		c.all(ctx, p, e, slices.Concat(in.Args, in.Tail))
+		if c.wrong > 0 {
+			return fmt.Errorf("%d of what was looked at is not as it must be", c.wrong)
+		}
+		return nil
+	})
+}
+
+// all looks at what dispatch needs, and at some repositories.
+func (c *checker) all(ctx context.Context, p *parts, e *engine.Engine, urls []string) {
 	if err := p.nomad.Check(ctx); err != nil {
 		c.bad("%s: %v", p.nomad.Name(), err)
 	} else {
@@ -57,7 +58,7 @@ func check(ctx context.Context, in *cmdline.Invocation) error {
 	} else {
 		c.ok("%s", p.repos.Name())
 	}
-	for _, url := range slices.Concat(in.Args, in.Tail) {
+	for _, url := range urls {
 		c.repo(ctx, p, url)
 	}
 	s := p.settings
@@ -74,10 +75,6 @@ func check(ctx context.Context, in *cmdline.Invocation) error {
 	if s.Debug.Server == "" {
 		c.note("failed builds open no debug session: --debug-server is not given")
 	}
-	if c.wrong > 0 {
-		return fmt.Errorf("%d of what was looked at is not as it must be", c.wrong)
-	}
-	return nil
 }
 
 // job looks at a builder's job.

@@ -126,7 +126,7 @@ func New(opt Options) (*Web, error) {
 	}
 	for name, kind := range map[string]string{
 		"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml",
-		"build.js": "text/javascript; charset=utf-8", "builds.js": "text/javascript; charset=utf-8",
+		"live.js": "text/javascript; charset=utf-8", "build.js": "text/javascript; charset=utf-8", "builds.js": "text/javascript; charset=utf-8",
 	} {
 		text, err := embedded.ReadFile("assets/" + name)
 		if err != nil {

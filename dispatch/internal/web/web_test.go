@@ -45,7 +45,7 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/build?" + job + "&log=stdout&follow=0", 200, "out\n"},
 		{"GET", "/builds/" + id, 303, ""},
 		{"GET", "/assets/style.css", 200, ".log .f1{"},
-		{"GET", "/assets/build.js", 200, "EventSource"},
+		{"GET", "/assets/live.js", 200, "EventSource"}, {"GET", "/assets/build.js", 200, "follow"}, {"GET", "/assets/builds.js", 200, "follow"},
 		{"GET", "/build", 400, "which build"},
 		{"GET", "/build?log=stdout", 400, "which build"},
 		{"GET", "/build?" + job + "&log=stdin", 400, "stdout or stderr"},

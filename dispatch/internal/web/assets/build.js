@@ -4,13 +4,11 @@
 "use strict";
 const main = document.getElementById("build");
 const head = document.getElementById("head");
-const state = document.getElementById("state");
 const most = 4 << 20; // characters of a log that the page keeps
 let next = null; // a head that waits until nothing in the old one is in use
 
 function show() {
-	const chosen = document.getSelection();
-	if (next === null || (chosen && !chosen.isCollapsed && head.contains(chosen.anchorNode)) || head.contains(document.activeElement)) {
+	if (next === null || selected(head) || head.contains(document.activeElement)) {
 		return;
 	}
 	head.innerHTML = next;
@@ -23,11 +21,6 @@ function title() {
 	if (card) {
 		document.title = card.dataset.title + " · Converge";
 	}
-}
-
-function say(text, live) {
-	state.textContent = text;
-	state.classList.toggle("on", live);
 }
 
 // Log is one of the logs on the page.
@@ -77,8 +70,7 @@ for (const section of document.querySelectorAll("section[data-log]")) {
 	logs[section.dataset.log] = new Log(section);
 }
 
-const source = new EventSource(main.dataset.events);
-source.onopen = () => say("live", true);
+const source = follow(main.dataset.events);
 source.addEventListener("head", (event) => {
 	next = event.data;
 	show();
@@ -93,14 +85,5 @@ source.addEventListener("end", () => {
 	source.close();
 	say("this build is over", false);
 });
-source.addEventListener("gone", () => location.reload());
-source.onerror = () => {
-	if (source.readyState === EventSource.CLOSED) { // dispatch has no place, or is away
-		say("not live: loading again in a moment", false);
-		setTimeout(() => location.reload(), 10000);
-	} else {
-		say("reconnecting", false);
-	}
-};
 document.addEventListener("selectionchange", show);
 head.addEventListener("focusout", () => setTimeout(show));
