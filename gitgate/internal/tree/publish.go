@@ -63,36 +63,45 @@ func (t *Tree) publish(ctx context.Context) (result Result, err error) {
 	if err := t.checkLink(link); err != nil {
 		return Result{}, err
 	}
-	git := t.git.In(bare)
-	if !exists(bare) {
+	cloned := !exists(bare)
+	if cloned {
 		if err := t.bare(ctx); err != nil {
 			return result, err
 		}
-		result.Cloned = true
 	}
 	if err := t.begin(bare); err != nil {
 		return result, err
 	}
 	defer func() { t.end(err) }()
-	hash, rewritten, err := t.fetchBare(ctx, git)
-	if unusable(err) && ctx.Err() == nil {
+	// A fetch looks at few objects: what is damaged may show only in the new tree.
+	if result, err = t.advance(ctx, t.git.In(bare)); unusable(err) && ctx.Err() == nil {
 		t.log.Warn("the repository is damaged, or of another format than the remote: making it anew beside it", "directory", bare, "err", err)
 		if err := t.replaceBare(ctx); err != nil {
 			return result, fmt.Errorf("cannot make a damaged repository anew: %w", err)
 		}
+		result, err = t.advance(ctx, t.git.In(bare))
 		result.Repaired = true
-		hash, rewritten, err = t.fetchBare(ctx, git)
 	}
+	result.Cloned = cloned && result.Previous == ""
+	return result, err
+}
+
+// advance fetches, and makes a new tree where one is needed.
+func (t *Tree) advance(ctx context.Context, git *gitcmd.Git) (result Result, err error) {
+	if err := t.checkRemote(ctx, git); err != nil {
+		return result, err
+	}
+	hash, rewritten, err := t.fetch(ctx, git)
 	if err != nil {
 		return result, err
 	}
 	result.Rewritten = rewritten
-	current, has := t.linked(link)
+	current, has := t.linked(t.repo.Directory)
 	if err := t.removeTrees(current.number, 0, false); err != nil { // those that were never published
 		return result, err
 	}
 	if has {
-		result.Previous, result.Cloned = current.hash, false
+		result.Previous = current.hash
 		place := filepath.Join(t.state, treesDir, current.name)
 		if strings.HasPrefix(hash, current.hash) && isDir(place) {
 			result.Previous = hash
@@ -146,13 +155,6 @@ func (t *Tree) bare(ctx context.Context) error {
 		return err
 	}
 	return os.Rename(making, filepath.Join(t.state, bareDir))
-}
-
-func (t *Tree) fetchBare(ctx context.Context, git *gitcmd.Git) (hash string, rewritten bool, err error) {
-	if err := t.checkRemote(ctx, git); err != nil {
-		return "", false, err
-	}
-	return t.fetch(ctx, git)
 }
 
 // replaceBare is replace for it. Trees that are published go on without it.

@@ -1,6 +1,7 @@
 package tree_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,18 +75,33 @@ func TestPublishRefuses(t *testing.T) {
 	}
 }
 
+// TestPublishDamaged damages what a fetch notices, and what only a new tree does.
 func TestPublishDamaged(t *testing.T) {
-	r := gittest.New(t)
-	c := follow(t, r, symlink)
-	must(t, c)
-	r.Commit()
-	if err := os.Remove(filepath.Join(tree.StateDir(c.Directory), "repo.git", "HEAD")); err != nil {
-		t.Fatal(err)
+	for name, damage := range map[string]func(bare, blob string) error{
+		"HEAD":         func(bare, _ string) error { return os.Remove(filepath.Join(bare, "HEAD")) },
+		"missing blob": func(_, blob string) error { return os.Remove(blob) },
+		"corrupt blob": func(_, blob string) error {
+			return errors.Join(os.Chmod(blob, 0o600), os.WriteFile(blob, []byte("garbage"), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := gittest.New(t)
+			r.Write("same", "in every commit")
+			r.Push("master")
+			c := follow(t, r, symlink)
+			must(t, c)
+			r.Commit()
+			bare := filepath.Join(tree.StateDir(c.Directory), "repo.git")
+			id := gittest.Git(t, bare, "rev-parse", "refs/remotes/origin/master:same")
+			if err := damage(bare, filepath.Join(bare, "objects", id[:2], id[2:])); err != nil {
+				t.Fatal(err)
+			}
+			if result := must(t, c); !result.Repaired || result.Cloned || result.Hash != r.Head() {
+				t.Errorf("%+v", result)
+			}
+			is(t, c, r)
+		})
 	}
-	if result := must(t, c); !result.Repaired || result.Hash != r.Head() {
-		t.Errorf("%+v", result)
-	}
-	is(t, c, r)
 }
 
 // TestPublishClock: a clock that was ahead does not keep old trees for years.
