@@ -196,6 +196,23 @@ func (g *Git) Run(ctx context.Context, args ...string) (string, error) {
 
 // RunSaid is Run, which also returns the end of what git said beside its output.
 func (g *Git) RunSaid(ctx context.Context, args ...string) (out, said string, err error) {
+	stdout := &head{most: maxOutput}
+	if said, err = g.run(ctx, stdout, args); err != nil {
+		return "", "", err
+	}
+	if stdout.over {
+		return "", "", &Error{Command: args[0], Reason: Other, Text: fmt.Sprintf("it said more than %d MiB", maxOutput>>20)}
+	}
+	return strings.TrimSpace(stdout.text.String()), said, nil
+}
+
+// Stream is Run for an output of any length, which goes to w as it comes.
+func (g *Git) Stream(ctx context.Context, w io.Writer, args ...string) error {
+	_, err := g.run(ctx, w, args)
+	return err
+}
+
+func (g *Git) run(ctx context.Context, stdout io.Writer, args []string) (said string, err error) {
 	if g.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, g.Timeout, errTimeout)
@@ -214,7 +231,7 @@ func (g *Git) RunSaid(ctx context.Context, args ...string) (out, said string, er
 	for i, pair := range config {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", i, pair[0]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i, pair[1]))
 	}
-	stdout, stderr := &head{most: maxOutput}, &tail{most: maxErrors}
+	stderr := &tail{most: maxErrors}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	if g.inherit != nil && runtime.GOOS != "windows" {
 		cmd.ExtraFiles = []*os.File{g.inherit}
@@ -227,12 +244,9 @@ func (g *Git) RunSaid(ctx context.Context, args ...string) (out, said string, er
 		g.Log.Debug("git", "args", strings.Join(args, " "), "took", time.Since(start).Round(time.Millisecond).String(), "ok", err == nil)
 	}
 	if err != nil {
-		return "", "", explain(ctx, args[0], err, stderr.String())
+		return "", explain(ctx, args[0], err, stderr.String())
 	}
-	if stdout.over {
-		return "", "", &Error{Command: args[0], Reason: Other, Text: fmt.Sprintf("it said more than %d MiB", maxOutput>>20)}
-	}
-	return strings.TrimSpace(stdout.String()), stderr.String(), nil
+	return stderr.String(), nil
 }
 
 // runLocked runs a command from one thread of the system's: the kernel ends the
@@ -252,19 +266,20 @@ func runLocked(cmd *exec.Cmd) error {
 
 var errTimeout = errors.New("the time limit is over")
 
-// head keeps the beginning.
+// head keeps the beginning. The buffer is not embedded: it would be read into past
+// Write.
 type head struct {
-	bytes.Buffer
+	text bytes.Buffer
 	most int
 	over bool
 }
 
 func (h *head) Write(p []byte) (int, error) {
-	if h.Len()+len(p) > h.most {
+	if h.text.Len()+len(p) > h.most {
 		h.over = true
 		return len(p), nil
 	}
-	return h.Buffer.Write(p)
+	return h.text.Write(p)
 }
 
 // tail keeps the end.

@@ -150,6 +150,29 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// TestOutput: what is kept of an output has a limit, and what is handed on has none.
+func TestOutput(t *testing.T) {
+	g := newGit(t, Options{})
+	large := filepath.Join(g.Dir, "large")
+	if err := errors.Join(os.WriteFile(large, nil, 0o600), os.Truncate(large, maxOutput+1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Run(t.Context(), "init", "--quiet"); err != nil {
+		t.Fatal(err)
+	}
+	id, err := g.Run(t.Context(), "hash-object", "-w", large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := g.Run(t.Context(), "cat-file", "blob", id); err == nil {
+		t.Errorf("%d bytes are kept", len(out))
+	}
+	var out strings.Builder
+	if err := g.Stream(t.Context(), &out, "cat-file", "blob", id); err != nil || out.Len() != maxOutput+1 {
+		t.Errorf("%d bytes are handed on: %v", out.Len(), err)
+	}
+}
+
 // TestTimeout ends git and what it has started.
 func TestTimeout(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -218,25 +220,42 @@ func (t *Tree) rollBack(ctx context.Context, git *gitcmd.Git, old, hash string) 
 // removeAdded removes the files that one commit has and the old one has not. A
 // reset would have replaced whatever had those names.
 func removeAdded(ctx context.Context, git *gitcmd.Git, old, hash string) error {
-	names, err := git.Run(ctx, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", old, hash)
-	if err != nil || names == "" {
-		return err
-	}
 	root, err := os.OpenRoot(git.Dir) // a link in the tree leads nowhere else
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	for name := range strings.SplitSeq(strings.TrimSuffix(names, "\x00"), "\x00") {
-		if removed := root.Remove(filepath.FromSlash(name)); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
-			err = removed
-			continue
+	var failed error
+	names := &fields{each: func(name string) {
+		name = filepath.FromSlash(name)
+		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = err
+			return
 		}
 		// And the folders that it alone needed.
-		for dir := filepath.Dir(filepath.FromSlash(name)); dir != "." && root.Remove(dir) == nil; dir = filepath.Dir(dir) {
+		for dir := filepath.Dir(name); dir != "." && root.Remove(dir) == nil; dir = filepath.Dir(dir) {
 		}
+	}}
+	err = git.Stream(ctx, names, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", old, hash)
+	return cmp.Or(err, failed)
+}
+
+// fields hands on each part of a text that ends with a zero byte.
+type fields struct {
+	each func(string)
+	rest []byte
+}
+
+func (f *fields) Write(p []byte) (int, error) {
+	f.rest = append(f.rest, p...)
+	for {
+		field, rest, ok := bytes.Cut(f.rest, []byte{0})
+		if !ok {
+			return len(p), nil
+		}
+		f.each(string(field))
+		f.rest = rest
 	}
-	return err
 }
 
 // replace puts a whole new repository into the place of .git; the files stay,
