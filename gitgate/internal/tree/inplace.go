@@ -1,8 +1,6 @@
 package tree
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,14 +111,25 @@ func (t *Tree) update(ctx context.Context, git *gitcmd.Git) (result Result, err 
 	if err := t.checkRemote(ctx, git); err != nil {
 		return result, err
 	}
-	if err := t.begin(gitDir); err != nil {
+	from, to, err := t.begin(gitDir)
+	if err != nil {
 		return result, err
 	}
 	defer func() { t.end(err) }()
 	result.Previous = head(ctx, git)
+	if to != "" && to != result.Previous {
+		// That reset is not through, and what is fetched now may be another commit.
+		t.rollBack(ctx, git, from, to)
+		result.Previous = head(ctx, git)
+	}
 	hash, rewritten, err := t.fetch(ctx, git)
 	if err != nil {
 		return result, err
+	}
+	if result.Previous != "" && result.Previous != hash {
+		if err := t.note(result.Previous, hash); err != nil {
+			return result, err
+		}
 	}
 	if err := t.arrange(ctx, git, result.Previous, hash); err != nil {
 		return result, err
@@ -214,47 +223,6 @@ func (t *Tree) rollBack(ctx context.Context, git *gitcmd.Git, old, hash string) 
 	}
 	if err != nil {
 		t.log.Error("the former commit could not be put back", "commit", old, "err", err)
-	}
-}
-
-// removeAdded removes the files that one commit has and the old one has not. A
-// reset would have replaced whatever had those names.
-func removeAdded(ctx context.Context, git *gitcmd.Git, old, hash string) error {
-	root, err := os.OpenRoot(git.Dir) // a link in the tree leads nowhere else
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	var failed error
-	names := &fields{each: func(name string) {
-		name = filepath.FromSlash(name)
-		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = err
-			return
-		}
-		// And the folders that it alone needed.
-		for dir := filepath.Dir(name); dir != "." && root.Remove(dir) == nil; dir = filepath.Dir(dir) {
-		}
-	}}
-	err = git.Stream(ctx, names, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", old, hash)
-	return cmp.Or(err, failed)
-}
-
-// fields hands on each part of a text that ends with a zero byte.
-type fields struct {
-	each func(string)
-	rest []byte
-}
-
-func (f *fields) Write(p []byte) (int, error) {
-	f.rest = append(f.rest, p...)
-	for {
-		field, rest, ok := bytes.Cut(f.rest, []byte{0})
-		if !ok {
-			return len(p), nil
-		}
-		f.each(string(field))
-		f.rest = rest
 	}
 }
 

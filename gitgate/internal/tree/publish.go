@@ -69,7 +69,7 @@ func (t *Tree) publish(ctx context.Context) (result Result, err error) {
 			return result, err
 		}
 	}
-	if err := t.begin(bare); err != nil {
+	if _, _, err := t.begin(bare); err != nil {
 		return result, err
 	}
 	defer func() { t.end(err) }()

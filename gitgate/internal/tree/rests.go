@@ -11,14 +11,25 @@ import (
 )
 
 // begin notes that git is at work, and clears what a run left that was killed.
-// What the lock files of other programs are stays.
-func (t *Tree) begin(gitDir string) error {
+// What the lock files of other programs are stays. It returns what that run has
+// noted; its file stays, since this one may be killed before it has made use of it.
+func (t *Tree) begin(gitDir string) (from, to string, err error) {
 	name := filepath.Join(t.state, runningFile)
-	if _, err := os.Lstat(name); err == nil {
-		n := clearLocks(gitDir)
-		t.log.Info("a run was interrupted: going on from there", "lock_files_removed", n)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return "", "", os.WriteFile(name, nil, 0o600)
 	}
-	return os.WriteFile(name, nil, 0o600)
+	n := clearLocks(gitDir)
+	t.log.Info("a run was interrupted: going on from there", "lock_files_removed", n)
+	if from, to, _ = strings.Cut(strings.TrimSpace(string(text)), " "); !isID(from) || !isID(to) {
+		return "", "", nil
+	}
+	return from, to, nil
+}
+
+// note adds from which commit to which one the files go now.
+func (t *Tree) note(from, to string) error {
+	return os.WriteFile(filepath.Join(t.state, runningFile), []byte(from+" "+to+"\n"), 0o600)
 }
 
 // end notes that git has ended, unless it was killed: then the next run clears up.

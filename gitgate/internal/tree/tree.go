@@ -55,7 +55,7 @@ type Tree struct {
 const (
 	lockFile    = "lock"
 	doneFile    = "done"    // the commit after which all that follows was done
-	runningFile = "running" // is there while git may have locks
+	runningFile = "running" // is there while git may have locks; see note
 	freshDir    = "fresh"   // a whole new repository that is to take the old one's place
 	makingDir   = "making"  // one that is not whole yet
 	oldDir      = "old"     // one that was replaced
