@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -104,6 +106,13 @@ func inside(paths, folder []string) bool {
 	})
 }
 
+// nested reports whether the directory is below that of another repository.
+func (c *Config) nested(repo *Repo) bool {
+	return slices.ContainsFunc(c.Repos, func(outer *Repo) bool {
+		return inside(waysTo(repo.Directory), waysTo(outer.Directory))
+	})
+}
+
 // goodRef reports whether git takes it for the full name of a ref
 // (git-check-ref-format(1)).
 func goodRef(ref string) bool {
@@ -173,7 +182,9 @@ func (c *Config) CheckFiles() []error {
 			if folder.key == "trigger" && repo.Trigger == "" {
 				continue
 			}
-			if info, err := os.Stat(folder.name); err != nil {
+			if info, err := os.Stat(folder.name); errors.Is(err, fs.ErrNotExist) && folder.key == "directory" && c.nested(repo) {
+				continue // an update makes it
+			} else if err != nil {
 				bad("the folder of %s is not there: %w", folder.key, err)
 			} else if !info.IsDir() {
 				bad("the parent of %s is no folder: %s", folder.key, folder.name)

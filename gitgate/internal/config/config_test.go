@@ -210,6 +210,14 @@ func TestNested(t *testing.T) {
 	if _, _, err := Parse([]byte(text), "config.yaml", true, nil); err != nil {
 		t.Error(err)
 	}
+	// And its parent need not be there before the one around it is.
+	dir := t.TempDir()
+	c := &Config{Repos: []*Repo{
+		{Line: 1, Directory: filepath.Join(dir, "site", "plugins", "inner")}, {Line: 2, Directory: filepath.Join(dir, "site")}, {Line: 3, Directory: filepath.Join(dir, "site2", "inner")},
+	}}
+	if wrong := c.CheckFiles(); len(wrong) != 1 || !strings.HasPrefix(wrong[0].Error(), "line 3: the folder of directory is not there") {
+		t.Error(wrong)
+	}
 }
 
 // TestLinks: one folder has one repository, by whatever symbolic links it is

@@ -46,12 +46,8 @@ func (t *Tree) inPlace(ctx context.Context) (Result, error) {
 		return Result{}, gitcmd.Errorf(gitcmd.Refused, "%s is a link of publish: symlink: say so, or remove the link", dir)
 	}
 	if !exists(filepath.Join(dir, ".git")) {
-		entries, err := os.ReadDir(dir)
-		switch {
-		case err != nil:
+		if _, err := folders(dir); err != nil {
 			return Result{}, err
-		case len(entries) > 0:
-			return Result{}, gitcmd.Errorf(gitcmd.Refused, "%s has files in it and is no repository: move them away, or give another directory", dir)
 		}
 		return t.clone(ctx)
 	}
@@ -88,15 +84,62 @@ func (t *Tree) clone(ctx context.Context) (Result, error) {
 	}
 	// An empty folder may be there; it may be a mount point, or the parent not
 	// ours to write to.
-	if err := os.Rename(making, t.repo.Directory); err != nil {
-		if removed := os.Remove(t.repo.Directory); removed == nil {
-			err = os.Rename(making, t.repo.Directory)
+	err = os.Rename(making, t.repo.Directory)
+	if err != nil && os.Remove(t.repo.Directory) == nil {
+		err = os.Rename(making, t.repo.Directory)
+	}
+	if err == nil {
+		return Result{Hash: hash, Cloned: true}, nil
+	}
+	if there, err := folders(t.repo.Directory); err == nil && len(there) > 0 {
+		return t.cloneAround(ctx, making, there)
+	}
+	return Result{}, gitcmd.Errorf(reasonOfFile(err), "cannot move the new repository to %s: it must be a folder that this user may replace, and no mount point: give one inside of it: %w", t.repo.Directory, err)
+}
+
+// folders returns the names of the folders in one, and an error if there is
+// anything else: they wait for other repositories, or are theirs, which our own
+// folder beside each tells. Into those it does not look.
+func folders(dir string) (names []string, err error) {
+	err = fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		theirs := exists(StateDir(filepath.Join(dir, name))) // maybe a link, if it is published
+		switch {
+		case err != nil || name == ".":
+			return err
+		case entry.IsDir() && strings.HasSuffix(name, stateEnding):
+			return fs.SkipDir
+		case !entry.IsDir() && !theirs:
+			return gitcmd.Errorf(gitcmd.Refused, "%s has files in it and is no repository: move them away, or give another directory", dir)
 		}
+		names = append(names, name)
+		if entry.IsDir() && theirs {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return names, err
+}
+
+// cloneAround moves a new repository to where folders of others are. Once .git is
+// there, the files come as with any update, also with the next one after a kill.
+func (t *Tree) cloneAround(ctx context.Context, making string, there []string) (result Result, err error) {
+	for _, name := range there {
+		ours, err := os.Lstat(filepath.Join(making, name))
 		if err != nil {
-			return Result{}, gitcmd.Errorf(reasonOfFile(err), "cannot move the new repository to %s: it must be a folder that this user may replace, and no mount point: give one inside of it: %w", t.repo.Directory, err)
+			continue
+		}
+		theirs, err := os.Lstat(filepath.Join(t.repo.Directory, name))
+		if err == nil && !(ours.IsDir() && theirs.IsDir()) { // a reset would remove it
+			return result, gitcmd.Errorf(gitcmd.Refused, "%s is in the commit, and in %s it is or holds another repository: give one of them another directory", name, t.repo.Directory)
 		}
 	}
-	return Result{Hash: hash, Cloned: true}, nil
+	if err := os.Rename(filepath.Join(making, ".git"), filepath.Join(t.repo.Directory, ".git")); err != nil {
+		return result, err
+	}
+	result, err = t.update(ctx, t.git)
+	t.removeOld()
+	result.Previous, result.Cloned = "", true
+	return result, err
 }
 
 // unusable reports whether a repository must be made anew.

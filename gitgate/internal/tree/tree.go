@@ -63,9 +63,12 @@ const (
 	treesDir    = "trees"
 )
 
+// stateEnding is that of the name of the folder beside.
+const stateEnding = ".gitgate"
+
 // StateDir is the folder beside a tree in which gitgate keeps what it needs.
 func StateDir(directory string) string {
-	return filepath.Join(filepath.Dir(directory), "."+filepath.Base(directory)+".gitgate")
+	return filepath.Join(filepath.Dir(directory), "."+filepath.Base(directory)+stateEnding)
 }
 
 // Open takes hold of a repository's folder; it waits while another process has
@@ -80,7 +83,11 @@ func Open(ctx context.Context, repo *config.Repo, log *slog.Logger) (*Tree, erro
 	if repo.Publish == config.Symlink { // readers come through it
 		mode = 0o755
 	}
-	err := os.MkdirAll(t.state, mode)
+	// Its parent may be the folder of another repository that is to come.
+	err := os.MkdirAll(filepath.Dir(t.state), 0o755)
+	if err == nil {
+		err = os.MkdirAll(t.state, mode)
+	}
 	if err == nil && mode == 0o755 {
 		err = os.Chmod(t.state, mode)
 	}
