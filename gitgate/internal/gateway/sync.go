@@ -79,7 +79,7 @@ func complete(ctx context.Context, t *tree.Tree, repo *config.Repo, hash string,
 			return &gitcmd.Error{Reason: gitcmd.Exec, Text: err.Error(), Err: err}
 		}
 	}
-	if err := t.SetDone(hash); err != nil {
+	if err := t.SetDone(ctx, hash); err != nil {
 		return gitcmd.Errorf(gitcmd.ReasonOf(err), "cannot remember what was done: %w", err)
 	}
 	return nil

@@ -53,7 +53,7 @@ func update(t testing.TB, c *config.Repo) (tree.Result, error) {
 	defer tr.Close()
 	result, err := tr.Update(context.Background())
 	if err == nil {
-		if err := tr.SetDone(result.Hash); err != nil {
+		if err := tr.SetDone(context.Background(), result.Hash); err != nil {
 			t.Error(err)
 		}
 	}

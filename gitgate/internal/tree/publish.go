@@ -3,6 +3,8 @@ package tree
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,11 +107,11 @@ func (t *Tree) advance(ctx context.Context, git *gitcmd.Git) (result Result, err
 		place := filepath.Join(t.state, treesDir, current.name)
 		if strings.HasPrefix(hash, current.hash) && isDir(place) {
 			result.Previous = hash
-			if whole(ctx, t.git.In(place), hash) {
+			if t.whole(ctx, t.git.In(place), hash) {
 				result.Hash = hash
 				return result, nil
 			}
-			t.log.Warn("the published tree was changed by somebody: publishing it anew", "tree", place)
+			t.log.Warn("the published tree was changed by somebody, perhaps by what exec has started: publishing it anew", "tree", place)
 			result.Repaired = true
 		}
 	}
@@ -172,13 +174,28 @@ func (t *Tree) replaceBare(ctx context.Context) error {
 	return os.RemoveAll(old)
 }
 
-// whole reports whether a tree is at the commit and nothing tracked is changed.
-func whole(ctx context.Context, git *gitcmd.Git, hash string) bool {
+// noChanges is what changes returns where nothing is changed.
+var noChanges = hex.EncodeToString(sha256.New().Sum(nil))
+
+// changes is a digest of what is changed of a tree's tracked files.
+func changes(ctx context.Context, git *gitcmd.Git) (string, error) {
+	digest := sha256.New()
+	err := git.Stream(ctx, digest, "diff", "--no-ext-diff", "--no-textconv", "--full-index", "HEAD", "--")
+	return hex.EncodeToString(digest.Sum(nil)), err
+}
+
+// whole reports whether a tree is at the commit, and its tracked files are as
+// what follows an update has left them.
+func (t *Tree) whole(ctx context.Context, git *gitcmd.Git, hash string) bool {
 	if verify(ctx, git, hash) != nil {
 		return false
 	}
-	changed, err := git.Run(ctx, "status", "--porcelain", "--untracked-files=no")
-	return err == nil && changed == ""
+	want := noChanges
+	if done, then := t.done(); done == hash && then != "" {
+		want = then
+	}
+	changed, err := changes(ctx, git)
+	return err == nil && changed == want
 }
 
 // newTree makes a tree and moves the link to it when it is whole.

@@ -49,6 +49,36 @@ func TestPublish(t *testing.T) {
 	is(t, c, r)
 }
 
+// TestPublishExec: what follows an update may change tracked files, which is no
+// reason to publish the tree anew, unless somebody changes them once more.
+func TestPublishExec(t *testing.T) {
+	r := gittest.New(t)
+	c := follow(t, r, symlink)
+	tr, err := tree.Open(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	result, err := tr.Update(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "built", c.Directory, "a")
+	if err := tr.SetDone(t.Context(), result.Hash); err != nil || tr.Done() != result.Hash {
+		t.Fatal(err, tr.Done())
+	}
+	before, _ := os.Readlink(c.Directory)
+	result, err = tr.Update(t.Context())
+	if now, _ := os.Readlink(c.Directory); err != nil || result.Repaired || now != before || gittest.Read(c.Directory, "a") != "built" {
+		t.Errorf("%+v, %v: the link led to %s, and leads to %s", result, err, before, now)
+	}
+	write(t, "broken", c.Directory, "a")
+	if result, err = tr.Update(t.Context()); err != nil || !result.Repaired {
+		t.Errorf("%+v, %v", result, err)
+	}
+	is(t, c, r)
+}
+
 func TestPublishRefuses(t *testing.T) {
 	r := gittest.New(t)
 	for name, prepare := range map[string]func(string) error{

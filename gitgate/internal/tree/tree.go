@@ -155,11 +155,18 @@ func (t *Tree) Close() {
 
 // Done returns the commit after which all that follows an update was done, or "".
 func (t *Tree) Done() string {
+	hash, _ := t.done()
+	return hash
+}
+
+// done also returns what was changed in the published tree then.
+func (t *Tree) done() (hash, changes string) {
 	text, err := os.ReadFile(filepath.Join(t.state, doneFile))
 	if err != nil {
-		return ""
+		return "", ""
 	}
-	return strings.TrimSpace(string(text))
+	hash, changes, _ = strings.Cut(strings.TrimSpace(string(text)), " ")
+	return hash, changes
 }
 
 // Has reports whether an object is here after an Update.
@@ -172,10 +179,17 @@ func (t *Tree) Has(ctx context.Context, id string) bool {
 	return err == nil
 }
 
-// SetDone remembers that all is done for a commit.
-func (t *Tree) SetDone(hash string) error {
+// SetDone remembers that all is done for a commit, which may have changed files of
+// a published tree.
+func (t *Tree) SetDone(ctx context.Context, hash string) error {
+	text := hash
+	if current, ok := t.linked(t.repo.Directory); ok {
+		// What cannot be looked at now is published anew by the next update.
+		then, _ := changes(ctx, t.git.In(filepath.Join(t.state, treesDir, current.name)))
+		text += " " + then
+	}
 	name := filepath.Join(t.state, doneFile)
-	if err := os.WriteFile(name+".new", []byte(hash+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(name+".new", []byte(text+"\n"), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(name+".new", name)
