@@ -179,6 +179,25 @@ func TestPublishFails(t *testing.T) {
 	}
 }
 
+// TestPublishKilled: git forgets a tree that it was making when it was killed.
+func TestPublishKilled(t *testing.T) {
+	r := gittest.New(t)
+	c := follow(t, r, symlink)
+	first := must(t, c).Hash
+	state := tree.StateDir(c.Directory)
+	bare, trees := filepath.Join(state, "repo.git"), filepath.Join(state, "trees")
+	// As git itself locks it, until it is there.
+	gittest.Git(t, bare, "worktree", "add", "--quiet", "--lock", "--detach", filepath.Join(trees, "00000002-000000000000"), first)
+	write(t, "", state, "running")
+	r.Commit()
+	must(t, c)
+	is(t, c, r)
+	known, err := os.ReadDir(filepath.Join(bare, "worktrees"))
+	if there, err2 := os.ReadDir(trees); err != nil || err2 != nil || len(known) != len(there) {
+		t.Errorf("git knows %v, and there are %v (%v, %v)", known, there, err, err2)
+	}
+}
+
 // TestReaders reads all the time while 200 pushes arrive: every reader that goes
 // through the link once sees one state of all files, and none goes backwards.
 func TestReaders(t *testing.T) {

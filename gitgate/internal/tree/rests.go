@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/converge/gitgate/internal/config"
 	"example.com/converge/gitgate/internal/gitcmd"
 )
 
@@ -20,6 +21,9 @@ func (t *Tree) begin(gitDir string) (from, to string, err error) {
 		return "", "", os.WriteFile(name, nil, 0o600)
 	}
 	n := clearLocks(gitDir)
+	if t.repo.Publish == config.Symlink { // elsewhere such locks may be the user's
+		n += unlockTrees(gitDir)
+	}
 	t.log.Info("a run was interrupted: going on from there", "lock_files_removed", n)
 	if from, to, _ = strings.Cut(strings.TrimSpace(string(text)), " "); !isID(from) || !isID(to) {
 		return "", "", nil
@@ -52,6 +56,19 @@ func clearLocks(gitDir string) (removed int) {
 		return nil
 	})
 	return removed + clearRests(gitDir, time.Time{})
+}
+
+// unlockTrees lets git forget trees that it was making: such a one it locks until it
+// is there.
+func unlockTrees(gitDir string) (removed int) {
+	folder := filepath.Join(gitDir, "worktrees")
+	all, _ := os.ReadDir(folder) // what cannot be read is left
+	for _, e := range all {
+		if os.Remove(filepath.Join(folder, e.Name(), "locked")) == nil {
+			removed++
+		}
+	}
+	return removed
 }
 
 // clearRests removes packs and objects that are not whole, and not older than a
