@@ -354,19 +354,27 @@ func TestSubmodule(t *testing.T) {
 	}
 }
 
+// TestDepth: without a depth there is the whole history again.
 func TestDepth(t *testing.T) {
-	r := gittest.New(t)
-	r.Commit()
-	r.Commit()
-	c := follow(t, r, func(c *config.Repo) { c.Depth = 1 })
-	must(t, c)
-	r.Commit()
-	must(t, c)
-	if got := gittest.Git(t, c.Directory, "rev-list", "--count", "HEAD"); got != "1" {
-		t.Errorf("%s commits are there", got)
-	}
-	if gittest.Read(c.Directory, "a") != r.Number() {
-		t.Error("the tree is old")
+	for _, publish := range []config.Publish{config.InPlace, config.Symlink} {
+		r := gittest.New(t)
+		r.Commit()
+		r.Commit()
+		c := follow(t, r, func(c *config.Repo) { c.Depth, c.Publish = 1, publish })
+		must(t, c)
+		for _, depth := range []int{1, 0} {
+			r.Commit()
+			c.Depth = depth
+			must(t, c)
+			is(t, c, r)
+			want := "1"
+			if depth == 0 {
+				want = gittest.Git(t, r.Work, "rev-list", "--count", "HEAD")
+			}
+			if got := gittest.Git(t, c.Directory, "rev-list", "--count", "HEAD"); got != want {
+				t.Errorf("%q: with depth %d %s commits are there, want %s", publish, depth, got, want)
+			}
+		}
 	}
 }
 

@@ -294,8 +294,15 @@ func (t *Tree) fetch(ctx context.Context, git *gitcmd.Git) (hash string, rewritt
 		goodRefs.Store(t.repo.Ref(), true)
 	}
 	args := []string{"fetch", "--force", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"}
-	if t.repo.Depth > 0 {
+	gitDir := filepath.Join(git.Dir, ".git")
+	if t.repo.Publish == config.Symlink {
+		gitDir = git.Dir
+	}
+	switch {
+	case t.repo.Depth > 0:
 		args = append(args, fmt.Sprintf("--depth=%d", t.repo.Depth))
+	case exists(filepath.Join(gitDir, "shallow")): // it had a depth before
+		args = append(args, "--unshallow")
 	}
 	if t.repo.Tag || t.repo.Depth > 0 {
 		args = append(args, "--no-tags")
@@ -313,9 +320,7 @@ func (t *Tree) fetch(ctx context.Context, git *gitcmd.Git) (hash string, rewritt
 		}
 	}
 	if err != nil {
-		for _, dir := range []string{git.Dir, filepath.Join(git.Dir, ".git")} {
-			_ = clearRests(dir, start)
-		}
+		_ = clearRests(gitDir, start)
 		return "", false, err
 	}
 	hash, err = resolve(ctx, git, t.tracking())
