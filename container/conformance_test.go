@@ -363,10 +363,19 @@ func testReadOnly(t *testing.T, w *world) {
 
 func testMany(t *testing.T, w *world) {
 	before := container.Open()
+	atOnce(t, w.many, w.config(w.shell))
+	if n := container.Open(); n != before {
+		t.Errorf("%d containers are counted as open, and were %d", n, before)
+	}
+}
+
+// atOnce makes n connections at once, each of which runs a program.
+func atOnce(t *testing.T, n int, cfg container.Config) {
+	t.Helper()
 	var wg sync.WaitGroup
-	for i := range w.many {
+	for i := range n {
 		wg.Go(func() {
-			h, err := container.New(client, fmt.Sprint("many-", i), w.config(w.shell), nil, nil, nil)
+			h, err := container.New(client, fmt.Sprint("many-", i), cfg, nil, nil, nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -395,7 +404,4 @@ func testMany(t *testing.T, w *world) {
 		})
 	}
 	wg.Wait()
-	if n := container.Open(); n != before {
-		t.Errorf("%d containers are counted as open, and were %d", n, before)
-	}
 }

@@ -12,11 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"example.com/converge/container"
-	"example.com/converge/pkg/watchtest"
 )
 
 func testSessionMode(t *testing.T, w *world) {
@@ -146,37 +144,7 @@ func testManyExisting(t *testing.T, w *world) {
 	if err := os.WriteFile(existing.Execution.GuestFile, append(program, 0), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	for range 12 {
-		wg.Go(func() {
-			h, err := container.New(client, "existing", existing, nil, nil, nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer h.OnDisconnect()
-			c, err := h.OnHandshakeSuccess("user")
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			s, err := c.OnSessionChannel(0, nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer s.OnClose()
-			out, done := &watchtest.Output{}, make(chan container.ExitStatus, 1)
-			if err := s.OnExecRequest(0, "echo in it", strings.NewReader(""), out, out, func(s container.ExitStatus) { done <- s }); err != nil {
-				t.Error(err)
-				return
-			}
-			if got := <-done; got != 0 || out.String() != "in it\n" {
-				t.Errorf("status %d, output %q", got, out)
-			}
-		})
-	}
-	wg.Wait()
+	atOnce(t, 12, existing)
 }
 
 // A process that was killed leaves its container, which the next one removes.
