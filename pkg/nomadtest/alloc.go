@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +15,7 @@ import (
 
 func unmarshal(text []byte, into any) error { return json.Unmarshal(text, into) }
 
-// allocation is a child's one.
+// allocation is a child's newest, or one that was lost.
 type allocation struct {
 	id, client, desired string
 	task                string // pending, running, dead
@@ -33,8 +34,24 @@ func (a *allocation) event(kind, message string, details map[string]string) {
 	a.events = append(a.events, map[string]any{"Type": kind, "Time": time.Now().UnixNano(), "DisplayMessage": message, "Details": details})
 }
 
-func (c *child) summary() map[string]any {
-	a := c.alloc
+// summaries are a child's allocations as lists have them.
+func (c *child) summaries() []map[string]any {
+	var all []map[string]any
+	for _, a := range c.allocations() {
+		all = append(all, c.summary(a))
+	}
+	return all
+}
+
+func (c *child) allocations() []*allocation {
+	all := slices.Clone(c.lost)
+	if c.alloc != nil {
+		all = append(all, c.alloc)
+	}
+	return all
+}
+
+func (c *child) summary(a *allocation) map[string]any {
 	states := map[string]any{}
 	if a.task != "" {
 		states["executor"] = map[string]any{"State": a.task, "Failed": a.failed, "StartedAt": a.started, "FinishedAt": a.finished, "Events": a.events}
@@ -51,8 +68,8 @@ func (n *Nomad) listAllocations(w http.ResponseWriter, r *http.Request) {
 	defer n.state.Unlock()
 	list := []map[string]any{}
 	for _, id := range n.order {
-		if c := n.kids[id]; c != nil && c.alloc != nil {
-			list = append(list, c.summary())
+		if c := n.kids[id]; c != nil {
+			list = append(list, c.summaries()...)
 		}
 	}
 	answer(w, list)
@@ -62,8 +79,8 @@ func (n *Nomad) jobAllocations(w http.ResponseWriter, r *http.Request) {
 	n.block(w, r)
 	defer n.state.Unlock()
 	list := []map[string]any{}
-	if c := n.kids[r.PathValue("id")]; c != nil && c.alloc != nil {
-		list = append(list, c.summary())
+	if c := n.kids[r.PathValue("id")]; c != nil {
+		list = append(list, c.summaries()...)
 	}
 	answer(w, list)
 }
@@ -130,9 +147,24 @@ func (n *Nomad) FailSetup(id, kind, message string) {
 	})
 }
 
-// Lose makes its machine vanish: status is lost or unknown.
+// Lose makes its machine vanish: status is lost or unknown. What was lost waits for
+// room on another machine.
 func (n *Nomad) Lose(id, status string) {
-	n.on(id, func(_ *child, a *allocation) { a.client = status })
+	n.on(id, func(c *child, a *allocation) {
+		if a.client = status; status == "lost" {
+			a.desired, c.status = "stop", "pending"
+		}
+	})
+}
+
+// Replace gives a build that was lost an allocation on another machine, whatever its
+// group's reschedule block says.
+func (n *Nomad) Replace(id string) {
+	n.change(func() {
+		c := n.need(id)
+		c.lost, c.alloc = append(c.lost, c.alloc), nil
+		n.onLocked(c, func(_ *child, a *allocation) { a.task = "pending" })
+	})
 }
 
 // Stop is DELETE /v1/job/ID. A script that runs is interrupted.
@@ -146,7 +178,7 @@ func (n *Nomad) Stop(id string) bool {
 		found = true
 		c.stopped = true
 		switch {
-		case c.alloc == nil:
+		case c.alloc == nil || c.alloc.client == "lost":
 			c.status = "dead"
 		case c.cancel != nil:
 			c.alloc.desired = "stop"
@@ -175,6 +207,18 @@ func (n *Nomad) CollectLogs(id string) {
 	n.on(id, func(_ *child, a *allocation) { a.logs = nil })
 }
 
+// allocation finds one, nil for none. The lock is held.
+func (n *Nomad) allocation(id string) *allocation {
+	for _, c := range n.kids {
+		for _, a := range c.allocations() {
+			if a.id == id {
+				return a
+			}
+		}
+	}
+	return nil
+}
+
 // serveLog is the log as plain text; followed, it never ends by itself.
 func (n *Nomad) serveLog(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
@@ -184,29 +228,29 @@ func (n *Nomad) serveLog(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this fake gives logs of the executor as plain text from the start", http.StatusBadRequest)
 		return
 	}
-	find := func() (log []byte, started, there bool) {
-		for _, c := range n.kids {
-			if c.alloc != nil && c.alloc.id == r.PathValue("alloc") && c.alloc.logs != nil {
-				return c.alloc.logs[stream], !c.alloc.started.IsZero(), true
-			}
+	look := func() (log []byte, refusal string) {
+		switch a := n.allocation(r.PathValue("alloc")); {
+		case a == nil || a.logs == nil:
+			return nil, fmt.Sprintf("Unknown allocation %q", r.PathValue("alloc"))
+		case a.client == "lost" || a.client == "unknown":
+			return nil, "No path to node"
+		case a.started.IsZero():
+			return nil, `task "executor" not started yet. No logs available`
+		default:
+			return a.logs[stream], ""
 		}
-		return nil, false, false
 	}
 	n.state.Lock()
-	_, started, there := find()
+	_, refusal := look()
 	n.state.Unlock()
-	switch {
-	case !there:
-		http.Error(w, fmt.Sprintf("Unknown allocation %q", r.PathValue("alloc")), http.StatusNotFound)
-		return
-	case !started:
-		http.Error(w, `task "executor" not started yet. No logs available`, http.StatusNotFound)
+	if refusal != "" {
+		http.Error(w, refusal, http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")
 	for {
 		n.state.Lock()
-		log, _, there := find()
+		log, refusal := look()
 		changed := n.changed
 		var more []byte
 		if offset < int64(len(log)) {
@@ -220,7 +264,7 @@ func (n *Nomad) serveLog(w http.ResponseWriter, r *http.Request) {
 			offset += int64(len(more))
 			_ = http.NewResponseController(w).Flush()
 		}
-		if q.Get("follow") != "true" || !there {
+		if q.Get("follow") != "true" || refusal != "" {
 			return
 		}
 		select {

@@ -60,7 +60,7 @@ type Nomad struct {
 	cancel  context.CancelFunc
 }
 
-// child is a dispatched job with its one allocation.
+// child is a dispatched job with its allocation, and those on machines that were lost.
 type child struct {
 	id, parent string
 	meta       map[string]string
@@ -70,6 +70,7 @@ type child struct {
 	submitted  int64
 	modified   uint64
 	alloc      *allocation
+	lost       []*allocation
 	cancel     context.CancelFunc
 }
 

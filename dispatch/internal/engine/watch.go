@@ -165,7 +165,10 @@ func (e *Engine) lost(id string) {
 	}
 	x.rec.Over = true
 	if x.rec.State.Live() {
-		x.rec.State, x.rec.Reason, x.rec.Ended = build.Error, "Nomad has forgotten it before its end was seen", time.Now().UTC()
+		x.rec.State, x.rec.Reason = build.Error, "Nomad has forgotten it before its end was seen"
+	}
+	if x.rec.Ended.IsZero() {
+		x.rec.Ended = time.Now().UTC()
 	}
 	e.update(x)
 	e.finish(x)

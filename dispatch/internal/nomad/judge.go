@@ -76,9 +76,10 @@ func Judge(job Child, a *api.AllocationListStub) Verdict {
 	case api.AllocClientStatusComplete, api.AllocClientStatusFailed:
 		v = ended(v, a, task, stopped, started, terminated)
 	default: // lost, unknown
-		v.State, v.Over = build.Error, a.ClientStatus == api.AllocClientStatusLost
-		v.Reason = "Nomad has lost the machine that ran it"
-		if stopped {
+		// Nomad itself stops an allocation that it has lost, and places another one as
+		// soon as there is room, whatever the group's reschedule block says.
+		v.State, v.Reason, v.Over = build.Error, "Nomad has lost the machine that ran it", job.Status == "dead"
+		if job.Stopped {
 			v.State, v.Reason, v.Over = build.Failure, ReasonCancelled, true
 		}
 	}

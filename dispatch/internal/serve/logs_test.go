@@ -237,12 +237,6 @@ func TestSubscribe(t *testing.T) {
 func TestLogsOutOfReach(t *testing.T) {
 	h := newHouse(t)
 	h.archiveWait = time.Millisecond
-	h.nomad.SetFault(func(r *http.Request) *nomadtest.Fault {
-		if strings.HasPrefix(r.URL.Path, "/v1/client/fs/logs/") {
-			return &nomadtest.Fault{Status: 500, Body: "No path to node"}
-		}
-		return nil
-	})
 	e := h.engineOf()
 	b := h.launch(e)
 	h.nomad.Start(b.ID)
@@ -252,6 +246,7 @@ func TestLogsOutOfReach(t *testing.T) {
 	}
 	defer r.Close()
 	h.nomad.Lose(b.ID, "lost")
+	h.nomad.Stop(b.ID)
 	if text := h.archived(b.ID, build.Stdout); text != "" {
 		t.Errorf("%q", text)
 	}
