@@ -222,16 +222,19 @@ func (c *Client) Log(ctx context.Context, allocation string, log build.Stream, o
 		"offset": strconv.FormatInt(offset, 10), "follow": strconv.FormatBool(follow),
 	}}
 	r, err := c.api.Raw().Response("/v1/client/fs/logs/"+url.PathEscape(allocation), q.WithContext(ctx))
-	var said api.UnexpectedResponseError
-	switch {
-	case err == nil:
+	if err == nil {
 		return r, nil
-	case errors.As(err, &said) && said.StatusCode() == http.StatusNotFound && strings.Contains(said.Body(), "not started"):
-		return nil, ErrNotStarted
-	case errors.As(err, &said) && said.StatusCode() == http.StatusNotFound,
-		errors.As(err, &said) && said.StatusCode() == http.StatusInternalServerError &&
-			(strings.Contains(said.Body(), "unknown allocation") || strings.Contains(said.Body(), "not found") || strings.Contains(said.Body(), "no such file")):
-		return nil, ErrNoLog
+	}
+	var said api.UnexpectedResponseError
+	if errors.As(err, &said) && (said.StatusCode() == http.StatusNotFound || said.StatusCode() == http.StatusInternalServerError) {
+		body := strings.ToLower(said.Body())
+		is := func(what string) bool { return strings.Contains(body, what) }
+		switch {
+		case is("not started"):
+			return nil, ErrNotStarted
+		case is("unknown allocation"), is("not found"), is("no such file"):
+			return nil, ErrNoLog
+		}
 	}
 	return nil, c.mistake("read the log", err)
 }
@@ -257,6 +260,8 @@ func (c *Client) mistake(what string, err error) error {
 		strings.Contains(body, "not a parameterized job"), strings.Contains(body, "isn't parameterized"), strings.Contains(body, "payload is not allowed"),
 		strings.Contains(body, "Payload is not provided"), strings.Contains(body, "payload is required"):
 		return fmt.Errorf("%s: %w: %s", what, ErrContract, body)
+	case strings.Contains(body, "No path to node"): // with 404, while a machine is away
+		return fmt.Errorf("%s: %w: it answered %d %s", what, ErrAway, code, body)
 	case code == http.StatusNotFound, strings.Contains(body, "parameterized job not found"), strings.Contains(body, "job not found"):
 		return fmt.Errorf("%s: %w", what, ErrNoJob)
 	case code == http.StatusForbidden, code == http.StatusUnauthorized:

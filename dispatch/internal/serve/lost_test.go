@@ -1,10 +1,39 @@
 package serve
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"example.com/converge/dispatch/internal/build"
+	"example.com/converge/pkg/nomadtest"
 )
+
+// TestMachineAwayForAMoment: a machine that Nomad has no way to while a build ends
+// still has the log when it is back.
+func TestMachineAwayForAMoment(t *testing.T) {
+	h := newHouse(t)
+	asked := make(chan struct{}, 1)
+	h.nomad.SetFault(func(r *http.Request) *nomadtest.Fault {
+		if !strings.HasPrefix(r.URL.Path, "/v1/client/fs/logs/") {
+			return nil
+		}
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		return &nomadtest.Fault{Status: http.StatusNotFound, Body: "No path to node"}
+	})
+	b := h.launch(h.engineOf())
+	h.nomad.Start(b.ID)
+	h.nomad.Write(b.ID, "stdout", "words\n")
+	h.nomad.Finish(b.ID, 0)
+	<-asked
+	h.nomad.SetFault(nil)
+	if text := h.archived(b.ID, build.Stdout); text != "words\n" {
+		t.Errorf("%q", text)
+	}
+}
 
 // TestLostAndRunAgain: a build whose machine was lost is an error that nobody has
 // cancelled, and Nomad's second run of it is followed to its end.
