@@ -129,10 +129,16 @@ func copyLog(ctx context.Context, e *engine.Engine, id string, log build.Stream,
 		return fmt.Errorf("cannot read the log: %w", err)
 	}
 	defer r.Close()
-	if _, err = io.Copy(to, r); err != nil {
-		return fmt.Errorf("cannot print the log: %w", err)
+	for {
+		_, err := io.Copy(to, r)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, build.ErrAnew):
+			return fmt.Errorf("cannot print the log: %w", err)
+		}
+		fmt.Fprintf(to, "\n[%v]\n", err)
 	}
-	return nil
 }
 
 // logs is dispatch logs.

@@ -151,6 +151,9 @@ var (
 	ErrAway = errors.New("it cannot be reached at this moment")
 	// ErrGone is a log that Nomad has deleted before it was archived (410).
 	ErrGone = errors.New("the log is gone: Nomad has deleted it")
+	// ErrAnew is a log that begins again, since Nomad runs the build a second time
+	// where it has lost a machine. The reader goes on with that one.
+	ErrAnew = errors.New("the build is run again on another machine, and its log begins anew")
 )
 
 // Store knows the builds. Its methods may be called concurrently.
@@ -180,8 +183,9 @@ type Logs interface {
 	// the log's end as it is now. With follow, reads wait for more while the build
 	// is live, also where it has not started, and end with io.EOF at the log's
 	// real end; without, they end where the log ends now. It comes from the
-	// archive or from Nomad, whoever has it. Close ends waiting reads, and so
-	// does ctx. The error is ErrUnknown, ErrGone or has ErrAway in it.
+	// archive or from Nomad, whoever has it. A read may return ErrAnew, after
+	// which reads go on at the beginning. Close ends waiting reads,
+	// and so does ctx. The error is ErrUnknown, ErrGone or has ErrAway in it.
 	Open(ctx context.Context, id string, log Stream, offset int64, follow bool) (Log, error)
 }
 

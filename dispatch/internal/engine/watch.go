@@ -241,6 +241,9 @@ func (e *Engine) settle(id string) {
 	before := x.rec
 	r := &x.rec
 	if v.Allocation != "" {
+		if r.Allocation != "" && r.Allocation != v.Allocation {
+			e.anew(x)
+		}
 		r.Allocation = v.Allocation
 	}
 	if !v.Started.IsZero() {
@@ -273,6 +276,18 @@ func (e *Engine) settle(id string) {
 	if r.Over && !before.Over {
 		e.o.Meter.Ended(r.Flavor, string(r.State), r.Ended.Sub(r.Created))
 		e.finish(x)
+	}
+}
+
+// anew forgets how a build went on a machine that was lost: Nomad runs it again on
+// another one. The lock is held.
+func (e *Engine) anew(x *entry) {
+	r := &x.rec
+	r.Started, r.Ended, r.Reported, r.Debug = time.Time{}, time.Time{}, "", nil
+	for _, log := range []build.Stream{build.Stdout, build.Stderr} {
+		if err := e.spool(x, log).Restart(); err != nil {
+			e.log.Error("a log has lines of a machine that was lost", "build", r.ID, "err", err)
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package serve
 
 import (
+	"bufio"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -31,6 +33,52 @@ func TestMachineAwayForAMoment(t *testing.T) {
 	<-asked
 	h.nomad.SetFault(nil)
 	if text := h.archived(b.ID, build.Stdout); text != "words\n" {
+		t.Errorf("%q", text)
+	}
+}
+
+// TestLogBeginsAnew: of a build that runs again on another machine the log is that of
+// the second run, also where dispatch was started again meanwhile, and a page that
+// follows drops what it has shown.
+func TestLogBeginsAnew(t *testing.T) {
+	h := newHouse(t).start()
+	id := h.hook(h.push("main", commit, "ann"))
+	h.nomad.Start(id)
+	h.nomad.Write(id, "stdout", "one\n")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.url+"/builds/"+url.PathEscape(id)+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	events := bufio.NewScanner(resp.Body)
+	expect := func(text string) {
+		t.Helper()
+		for events.Scan() {
+			if strings.Contains(events.Text(), text) {
+				return
+			}
+		}
+		t.Fatalf("the events ended without %s: %v", text, events.Err())
+	}
+	expect(`"lines":"one\n"`)
+	h.nomad.Lose(id, "lost")
+	h.nomad.Replace(id)
+	h.nomad.Start(id)
+	h.nomad.Write(id, "stdout", "two, and more\n")
+	expect(`"anew":true`)
+	expect(`"lines":"two, and more\n"`)
+	h.stop()
+	h.nomad.Lose(id, "lost")
+	h.nomad.Replace(id)
+	h.nomad.Start(id)
+	h.nomad.Write(id, "stdout", "three\n")
+	h.nomad.Finish(id, 0)
+	h.start()
+	if text := h.archived(id, build.Stdout); text != "three\n" {
 		t.Errorf("%q", text)
 	}
 }

@@ -6,11 +6,15 @@ package spool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"sync"
 	"time"
+
+	"example.com/converge/dispatch/internal/build"
 )
 
 const (
@@ -50,6 +54,7 @@ type Spool struct {
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
+	run     int // counts Restart
 	size    int64
 	done    bool
 	gone    bool // the source had nothing to give any more
@@ -80,6 +85,24 @@ func (s *Spool) Close() {
 	s.mu.Unlock()
 }
 
+// Restart empties the copy: what the source gives from now on is another log. Who
+// follows is told by build.ErrAnew, and then reads that one. It may be called where
+// Source's methods block.
+func (s *Spool) Restart() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.run++
+	s.size, s.done, s.gone = 0, false, false
+	if s.stop != nil {
+		s.stop() // what is copied by it is of the other log
+	}
+	s.wake()
+	if err := os.Truncate(s.o.Path, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("empty the copy of a log: %w", err)
+	}
+	return nil
+}
+
 func (s *Spool) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -104,7 +127,7 @@ func (s *Spool) Reader(ctx context.Context, offset int64, follow bool) (*Reader,
 	if offset < 0 {
 		offset = max(0, s.size+offset)
 	}
-	r := &Reader{s: s, at: offset, start: offset, follow: follow}
+	r := &Reader{s: s, run: s.run, at: offset, start: offset, follow: follow}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	if follow && !s.done {
 		s.readers++
@@ -180,17 +203,15 @@ func (s *Spool) catchUp(ctx context.Context) error {
 	s.running = true // nobody else writes
 	s.mu.Unlock()
 	_, err := s.once(ctx, false)
+	_, over, _ := s.o.Source.Ready() // without the lock: see Restart
 	s.mu.Lock()
 	s.running = false
 	if s.readers > 0 { // somebody has come meanwhile
 		s.start()
 	}
-	over := false
-	if s.o.Source.Gone(err) {
-		if _, over, _ = s.o.Source.Ready(); over {
-			s.done, s.gone, err = true, true, nil
-			s.wake()
-		}
+	if over && s.o.Source.Gone(err) {
+		s.done, s.gone, err = true, true, nil
+		s.wake()
 	}
 	s.mu.Unlock()
 	if s.o.Source.Missing(err) || s.o.Source.Gone(err) {
@@ -277,7 +298,9 @@ func (s *Spool) untilChanged(ctx context.Context, changed <-chan struct{}) (int6
 
 // once copies from where the copy ends.
 func (s *Spool) once(ctx context.Context, follow bool) (int64, error) {
-	from := s.Size()
+	s.mu.Lock()
+	from, run := s.size, s.run
+	s.mu.Unlock()
 	if from >= s.o.Most {
 		if !follow {
 			return 0, nil
@@ -295,7 +318,7 @@ func (s *Spool) once(ctx context.Context, follow bool) (int64, error) {
 		return 0, err
 	}
 	defer f.Close()
-	n, err := io.CopyBuffer(counter{s, f}, onlyReader{r}, make([]byte, 32<<10))
+	n, err := io.CopyBuffer(counter{s, f, run}, onlyReader{r}, make([]byte, 32<<10))
 	if errors.Is(err, errFull) {
 		err = nil
 		if follow {
@@ -307,26 +330,32 @@ func (s *Spool) once(ctx context.Context, follow bool) (int64, error) {
 
 type onlyReader struct{ io.Reader }
 
-var errFull = errors.New("the log is longer than what is kept")
+var (
+	errFull  = errors.New("the log is longer than what is kept")
+	errOther = errors.New("the log is another one by now")
+)
 
 // counter writes to the file and tells the readers.
 type counter struct {
-	s *Spool
-	f *os.File
+	s   *Spool
+	f   *os.File
+	run int
 }
 
 func (c counter) Write(p []byte) (int, error) {
-	most := c.s.o.Most
-	size := c.s.Size()
+	c.s.mu.Lock() // also while it writes: see Restart
+	defer c.s.mu.Unlock()
+	if c.run != c.s.run {
+		return 0, errOther
+	}
+	most, size := c.s.o.Most, c.s.size
 	text, full := p, false
 	if size+int64(len(p)) > most {
 		text, full = append(p[:most-size:most-size], c.s.o.Note...), true
 	}
 	n, err := c.f.Write(text)
-	c.s.mu.Lock()
 	c.s.size += int64(n)
 	c.s.wake()
-	c.s.mu.Unlock()
 	if err == nil && full {
 		err = errFull
 	}
@@ -344,6 +373,7 @@ func (s *Spool) end(gone bool) {
 // Reader reads the copy. It is for one goroutine; Close may be called by others.
 type Reader struct {
 	s         *Spool
+	run       int
 	ctx       context.Context
 	cancel    context.CancelFunc
 	file      *os.File
@@ -357,7 +387,8 @@ type Reader struct {
 // Offset is where the first byte stands.
 func (r *Reader) Offset() int64 { return r.start }
 
-// Read waits for more while the log grows, where it follows.
+// Read waits for more while the log grows, where it follows. The error is
+// build.ErrAnew, once, where the log has become another one, whose beginning is next.
 func (r *Reader) Read(p []byte) (int, error) {
 	for {
 		if err := r.ctx.Err(); err != nil {
@@ -365,10 +396,18 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		s := r.s
 		s.mu.Lock()
-		size, done, changed := s.size, s.done, s.changed
+		run, size, done, changed := s.run, s.size, s.done, s.changed
 		s.mu.Unlock()
+		if run != r.run {
+			r.run, r.at, r.start = run, 0, 0
+			return 0, build.ErrAnew
+		}
 		if r.at < size {
-			return r.read(p[:min(int64(len(p)), size-r.at)])
+			n, err := r.read(p[:min(int64(len(p)), size-r.at)])
+			if s.isRun(run) {
+				return n, err
+			}
+			continue // it was read of another log
 		}
 		if done || !r.follow {
 			return 0, io.EOF
@@ -380,6 +419,12 @@ func (r *Reader) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 	}
+}
+
+func (s *Spool) isRun(run int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.run == run
 }
 
 func (r *Reader) read(p []byte) (int, error) {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"example.com/converge/dispatch/internal/build"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -89,7 +91,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	for {
 		s.l.mu.Lock()
 		grown := s.l.grown
-		n := copy(p, s.l.text[s.at:])
+		n := copy(p, s.l.text[min(s.at, int64(len(s.l.text))):])
 		s.l.mu.Unlock()
 		if n > 0 {
 			s.at += int64(n)
@@ -215,6 +217,36 @@ func TestGone(t *testing.T) {
 	}
 	if _, err := s.Reader(t.Context(), 0, false); !IsGone(err) {
 		t.Error(err)
+	}
+}
+
+// TestRestart: of a log that begins again nothing of the former one stays, neither
+// in the file nor for those who read, who are told.
+func TestRestart(t *testing.T) {
+	l := newLog()
+	s := open(t, l, 1<<20)
+	l.set(func() { l.there, l.text = true, []byte("a former run\n") })
+	follows, waits := reader(t, s, 0, true), reader(t, s, 0, true)
+	next(t, follows, "a former run\n")
+	l.set(func() { l.text = []byte("again\n") })
+	if err := s.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*Reader{follows, waits} {
+		if n, err := r.Read(make([]byte, 8)); n != 0 || !errors.Is(err, build.ErrAnew) {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		next(t, r, "again\n")
+	}
+	l.set(func() { l.text = append(l.text, "end\n"...); l.over = true })
+	if text, err := io.ReadAll(follows); string(text) != "end\n" || err != nil {
+		t.Errorf("%q, %v", text, err)
+	}
+	if gone, err := s.Finish(t.Context()); gone || err != nil {
+		t.Error(gone, err)
+	}
+	if text, err := os.ReadFile(s.o.Path); string(text) != "again\nend\n" || err != nil {
+		t.Errorf("%q, %v", text, err)
 	}
 }
 

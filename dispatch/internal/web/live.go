@@ -205,6 +205,14 @@ func (w *Web) read(ctx context.Context, id string, log build.Stream, from mark, 
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := l.Read(buffer)
+		if errors.Is(err, build.ErrAnew) {
+			renderer, p = ansi.Resume(0, ansi.Style{}), piece{Log: log, Anew: true}
+			if !send() {
+				return
+			}
+			p.Anew = false
+			continue
+		}
 		_, _ = renderer.Write(buffer[:n])
 		p.Lines, p.Rest = renderer.Take()
 		p.at.offset, p.at.style = renderer.Mark()
