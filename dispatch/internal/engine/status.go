@@ -59,14 +59,14 @@ func (e *Engine) Page(id string) string {
 // lock is held.
 func (e *Engine) tell(x *entry) {
 	r := &x.rec
-	if e.o.Detached || r.Became != "" || e.hides(*r) {
+	if e.o.Detached || r.Became != "" {
 		return
 	}
 	s := told{
 		Repo: r.Repo, Commit: r.Commit, State: forgeStates[r.State], Context: e.context(r.Flavor), Description: describe(r.Build), Target: e.Page(r.ID),
 	}
 	now := string(s.State) + " " + s.Description
-	if now == r.Told {
+	if now == r.Told || e.hides(*r) {
 		return
 	}
 	if err := e.statuses.Add(s.key(), s); err != nil {
@@ -76,19 +76,30 @@ func (e *Engine) tell(x *entry) {
 	r.Told = now
 }
 
-// hides reports whether a build that waits, or has, is of a commit that the
-// repository has built itself, or one of a pull request is of a commit that was
-// built with the secrets when it was pushed: who opens a pull request must not
-// change what is said of that. The lock is held.
+// hides reports whether another build speaks for the commit: a newer one, as where
+// one that holds a session open was run again; for one of a pull request the push of
+// the commit that had the secrets; and for one that waits, or has, any of the
+// repository itself. Who opens a pull request must not change what is said of what
+// was pushed. The lock is held.
 func (e *Engine) hides(r archive.Record) bool {
-	waits, bare := strings.HasPrefix(r.ID, waitPrefix), r.Kind == build.PullRequest && !r.Trusted
+	waits := func(r archive.Record) bool { return strings.HasPrefix(r.ID, waitPrefix) }
 	for _, x := range e.builds {
 		o := x.rec
-		if o.Repo == r.Repo && o.Origin == r.Repo && o.Commit == r.Commit && o.Flavor == r.Flavor && (waits || bare && o.Kind == build.Push && o.Trusted) {
+		if o.Repo != r.Repo || o.Commit != r.Commit || o.Flavor != r.Flavor {
+			continue
+		}
+		if waits(r) && o.Origin == r.Repo || outranks(o, r) ||
+			!waits(r) && !waits(o) && !outranks(r, o) && o.Created.After(r.Created) {
 			return true
 		}
 	}
 	return false
+}
+
+// outranks reports whether a build is of a push that had the secrets, and the other
+// of a pull request that had not.
+func outranks(r, o archive.Record) bool {
+	return r.Origin == r.Repo && r.Kind == build.Push && r.Trusted && o.Kind == build.PullRequest && !o.Trusted
 }
 
 func (e *Engine) context(flavor string) string { return e.o.Settings.StatusContext + " " + flavor }

@@ -346,7 +346,12 @@ func (h *house) envelope(id, name string) string {
 func TestDebug(t *testing.T) {
 	h := newHouse(t)
 	e := h.engineOf()
-	b, other := h.launch(e), h.launch(e)
+	b, another := h.launch(e), h.want()
+	another.Commit = newer
+	other, err := e.Launch(t.Context(), another)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.nomad.Start(b.ID)
 	h.nomad.Start(other.ID)
 	secret := h.envelope(b.ID, "DISPATCH_DEBUG_TOKEN")
