@@ -53,9 +53,10 @@ func commands() []cmdline.Program {
 			&cli.BoolFlag{Name: "stderr", Usage: "the one of standard error"},
 			&cli.BoolFlag{Name: "follow", Usage: "go on until the build has ended"}),
 		command("builds", " ", "lists the builds that Nomad knows", "", list),
-		command("cancel", "ID", "stops a build", "", action(func(ctx context.Context, e *engine.Engine, id string) (string, error) {
-			return "", e.Cancel(ctx, local, id)
-		})),
+		command("cancel", "ID", "stops a build, or dismisses one that waits for approval",
+			"One that waits is left to the dispatch that serves, by its --state-dir.", action(func(ctx context.Context, e *engine.Engine, id string) (string, error) {
+				return "", e.Cancel(ctx, local, id)
+			})),
 		command("rerun", "ID", "dispatches a build again, and prints its new id", "It gets the secrets if the first one had them.",
 			action(func(ctx context.Context, e *engine.Engine, id string) (string, error) { return e.Rerun(ctx, local, id) })),
 		command("approve", "ID", "dispatches a fork's commit that waits for approval, with the secrets, and prints its new id",

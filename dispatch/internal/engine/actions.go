@@ -88,6 +88,9 @@ func (e *Engine) Cancel(ctx context.Context, who build.Who, id string) error {
 		if x == nil || x.rec.State != build.Waiting || x.rec.Became != "" {
 			return build.ErrState
 		}
+		if e.o.Detached {
+			return e.askToDismiss(r.ID)
+		}
 		e.dismiss(x, nomad.ReasonCancelled)
 		return nil
 	}

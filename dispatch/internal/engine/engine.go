@@ -135,6 +135,9 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.MkdirAll(e.asked(), 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of what is cancelled: %w", err)
+	}
 	all, err := e.archive.All()
 	if err != nil {
 		return nil, err
@@ -183,6 +186,7 @@ func (e *Engine) Run(ctx context.Context) {
 	running.Go(func() { e.Watch(ctx) })
 	running.Go(func() { e.statuses.Run(ctx) })
 	running.Go(func() { e.sweep(ctx) })
+	running.Go(func() { e.dismissAsked(ctx) })
 	e.recover()
 	<-ctx.Done()
 	running.Wait()
