@@ -20,12 +20,12 @@ import (
 
 // Open implements build.Logs.
 func (e *Engine) Open(ctx context.Context, id string, log build.Stream, offset int64, follow bool) (build.Log, error) {
-	r, err := e.record(ctx, id)
-	if errors.Is(err, build.ErrUnknown) && e.kept != nil {
-		if old, e2 := e.kept.Get(id); e2 == nil && old.Archived && !old.Gone {
+	if e.kept != nil { // first: Nomad may have forgotten the log, and know the build
+		if old, err := e.kept.Get(id); err == nil && old.Archived && !old.Gone {
 			return openFile(e.kept.Log(id, log), offset)
 		}
 	}
+	r, err := e.record(ctx, id)
 	if err != nil {
 		return nil, err
 	}

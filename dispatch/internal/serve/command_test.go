@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"io"
 	"log/slog"
 	"testing"
 
@@ -53,5 +54,25 @@ func TestCommandDismisses(t *testing.T) {
 		if b, err := e.Get(t.Context(), id); err != nil || b.State != build.Failure {
 			t.Errorf("%+v, %v", b, err)
 		}
+	}
+}
+
+// TestCommandReadsTheArchive: a log that was archived is there for a command, too,
+// where Nomad has forgotten it, and still knows the build.
+func TestCommandReadsTheArchive(t *testing.T) {
+	h := newHouse(t)
+	b := h.launch(h.engineOf())
+	h.nomad.Start(b.ID)
+	h.nomad.Write(b.ID, "stdout", "words\n")
+	h.nomad.Finish(b.ID, 0)
+	h.archived(b.ID, build.Stdout)
+	h.nomad.CollectLogs(b.ID)
+	r, err := h.command().Open(t.Context(), b.ID, build.Stdout, 0, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if text, err := io.ReadAll(r); string(text) != "words\n" || err != nil {
+		t.Errorf("%q, %v", text, err)
 	}
 }
