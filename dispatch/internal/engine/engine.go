@@ -33,6 +33,8 @@ const (
 	maxBuilds = 5000
 	// finishers is how many builds' logs are archived at a time.
 	finishers = 8
+	// tryFor bounds one try to archive a build's logs.
+	tryFor = time.Minute
 	// strangers is how many ids that nobody knows Nomad is asked about at a time:
 	// anybody may name them, and Nomad takes a hundred connections from one address.
 	strangers = 8
@@ -59,8 +61,8 @@ type Options struct {
 	// state folder alone but for reading, and uses the folder Scratch.
 	Detached bool
 	Scratch  string
-	// ArchiveWait is how long the logs of a build that has ended are asked for; 0
-	// is a quarter of an hour.
+	// ArchiveWait is how long the logs of a build that has ended are asked for while
+	// Nomad is there; 0 is a quarter of an hour.
 	ArchiveWait time.Duration
 	// Back, if not nil, is called when Nomad is watched again after it was away.
 	Back func()

@@ -140,30 +140,20 @@ func (e *Engine) finish(x *entry) {
 	id := x.rec.ID
 	out, errs := e.spool(x, build.Stdout), e.spool(x, build.Stderr)
 	e.start(func(ctx context.Context) {
-		select {
-		case e.sem <- struct{}{}:
-			defer func() { <-e.sem }()
-		case <-ctx.Done():
-			return
-		}
-		// A machine that is down has the logs, and may never come back.
-		trying, cancel := context.WithTimeout(ctx, e.o.ArchiveWait)
-		defer cancel()
-		goneOut, err := out.Finish(trying)
-		goneErr, err2 := errs.Finish(trying)
+		gone, err := e.copyLogs(ctx, out, errs)
 		if ctx.Err() != nil {
 			return // the program ends: the next run goes on
 		}
-		if err != nil || err2 != nil {
+		if err != nil {
 			out.Close()
 			errs.Close()
-			goneOut, goneErr = out.Size() == 0, errs.Size() == 0
-			e.log.Warn("the logs of a build could not be read in time: what was read is kept", "build", id)
+			gone = out.Size() == 0 && errs.Size() == 0
+			e.log.Warn("the logs of a build could not be read in time: what was read is kept", "build", id, "err", err)
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		r := &x.rec
-		r.Archived, r.Gone = true, goneOut && goneErr
+		r.Archived, r.Gone = true, gone
 		if reason := e.lastWord(r.ID); reason != "" && r.State == build.Failure && strings.HasPrefix(r.Reason, "exit ") {
 			r.Reason = reason
 		}
@@ -173,6 +163,39 @@ func (e *Engine) finish(x *entry) {
 		// Those who read go on with the spools that they have, which are done.
 		e.log.Info("build ended", "build", r.ID, "repo", r.Repo, "commit", r.Commit, "state", r.State, "reason", r.Reason, "took", r.Ended.Sub(r.Created).Round(time.Millisecond))
 	})
+}
+
+// copyLogs copies both logs to their ends. A machine that is down has them, and may
+// never come back: it is asked for as long as ArchiveWait, which does not run while
+// Nomad itself is away. Between tries, one of the few places is another build's.
+func (e *Engine) copyLogs(ctx context.Context, out, errs *spool.Spool) (gone bool, err error) {
+	pause, left := firstWait, e.o.ArchiveWait
+	for {
+		select {
+		case e.sem <- struct{}{}:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+		began, watched := time.Now(), e.Ready() == nil
+		trying, cancel := context.WithTimeout(ctx, tryFor)
+		goneOut, errOut := out.Finish(trying)
+		goneErr, errErr := errs.Finish(trying)
+		cancel()
+		<-e.sem
+		if err = errors.Join(errOut, errErr); err == nil {
+			return goneOut && goneErr, nil
+		}
+		if !rest(ctx, pause) {
+			return false, ctx.Err()
+		}
+		if watched && e.Ready() == nil {
+			left -= time.Since(began)
+		}
+		if left <= 0 {
+			return false, err
+		}
+		pause = min(mostWait, pause*2)
+	}
 }
 
 // lastWord is what the builder itself, not the build, said last: a line of stderr

@@ -5,7 +5,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"example.com/converge/dispatch/internal/build"
 	"example.com/converge/pkg/nomadtest"
@@ -17,7 +20,7 @@ func TestMachineAwayForAMoment(t *testing.T) {
 	h := newHouse(t)
 	asked := make(chan struct{}, 1)
 	h.nomad.SetFault(func(r *http.Request) *nomadtest.Fault {
-		if !strings.HasPrefix(r.URL.Path, "/v1/client/fs/logs/") {
+		if !strings.HasPrefix(r.URL.Path, logsPath) {
 			return nil
 		}
 		select {
@@ -33,6 +36,84 @@ func TestMachineAwayForAMoment(t *testing.T) {
 	<-asked
 	h.nomad.SetFault(nil)
 	if text := h.archived(b.ID, build.Stdout); text != "words\n" {
+		t.Errorf("%q", text)
+	}
+}
+
+const logsPath = "/v1/client/fs/logs/"
+
+// TestNomadAwayAfterTheEnd: the time that logs are asked for does not run while Nomad
+// itself is away.
+func TestNomadAwayAfterTheEnd(t *testing.T) {
+	h := newHouse(t)
+	broken := &nomadtest.Fault{Status: http.StatusInternalServerError, Body: "broken by the test"}
+	h.nomad.SetFault(func(r *http.Request) *nomadtest.Fault {
+		if strings.HasPrefix(r.URL.Path, logsPath) {
+			return broken
+		}
+		return nil
+	})
+	b := h.launch(h.engineOf())
+	h.nomad.Start(b.ID)
+	h.nomad.Write(b.ID, "stdout", "words\n")
+	h.nomad.Finish(b.ID, 0)
+	h.status(commit, "success", "success")
+	h.stop()
+	h.archiveWait = time.Millisecond
+	var asked atomic.Int32
+	h.nomad.SetFault(func(r *http.Request) *nomadtest.Fault {
+		if strings.HasPrefix(r.URL.Path, logsPath) && asked.Add(1) > 3 {
+			return nil
+		}
+		return broken
+	})
+	h.engineOf()
+	if text := h.archived(b.ID, build.Stdout); text != "words\n" {
+		t.Errorf("%q", text)
+	}
+}
+
+// TestOutOfReachHoldsNobodyUp: builds whose machines are away, as many as are archived
+// at a time, do not keep another from being archived.
+func TestOutOfReachHoldsNobodyUp(t *testing.T) {
+	h := newHouse(t)
+	e := h.engineOf()
+	const places = 8
+	var mu sync.Mutex
+	away, tried := map[string]bool{}, make(chan struct{})
+	h.nomad.SetFault(func(r *http.Request) *nomadtest.Fault {
+		if !strings.HasPrefix(r.URL.Path, logsPath) {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !away[r.URL.Path] {
+			if len(away) == places {
+				return nil
+			}
+			if away[r.URL.Path] = true; len(away) == places {
+				close(tried)
+			}
+		}
+		return &nomadtest.Fault{Status: http.StatusNotFound, Body: "No path to node"}
+	})
+	finish := func(i int) string {
+		w := h.want()
+		w.Commit = object(i)
+		b, err := e.Launch(t.Context(), w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.nomad.Start(b.ID)
+		h.nomad.Write(b.ID, "stdout", "words\n")
+		h.nomad.Finish(b.ID, 0)
+		return b.ID
+	}
+	for i := range places {
+		finish(i)
+	}
+	<-tried
+	if text := h.archived(finish(places), build.Stdout); text != "words\n" {
 		t.Errorf("%q", text)
 	}
 }

@@ -57,7 +57,8 @@ type Spool struct {
 	run     int // counts Restart
 	size    int64
 	done    bool
-	gone    bool // the source had nothing to give any more
+	gone    bool  // the source had nothing to give any more
+	failed  error // of the last try to copy to the end, for Finish
 	readers int
 	running bool
 	stop    context.CancelFunc // of what runs
@@ -153,19 +154,24 @@ func (s *Spool) start() {
 	s.wg.Go(func() { s.copyAll(ctx, stop) })
 }
 
-// Finish copies to the log's end, which must have come: Source.Ready says over.
+// Finish tries to copy to the log's end, which must have come: Source.Ready says over.
+// After an error, the source's or ctx's, it may be called again, and goes on.
 func (s *Spool) Finish(ctx context.Context) (gone bool, err error) {
 	s.mu.Lock()
 	s.readers++
+	s.failed = nil
 	s.start()
 	s.mu.Unlock()
 	defer s.leave()
 	for {
 		s.mu.Lock()
-		done, gone, changed := s.done, s.gone, s.changed
+		done, gone, failed, changed := s.done, s.gone, s.failed, s.changed
 		s.mu.Unlock()
-		if done {
+		switch {
+		case done:
 			return gone && s.Size() == 0, nil
+		case failed != nil:
+			return false, failed
 		}
 		select {
 		case <-changed:
@@ -240,6 +246,9 @@ func (s *Spool) copyAll(ctx context.Context, stop context.CancelFunc) {
 			if err == nil || s.o.Source.Gone(err) || s.o.Source.Missing(err) {
 				s.end(s.o.Source.Gone(err))
 				break
+			}
+			if ctx.Err() == nil {
+				s.fail(err)
 			}
 		} else {
 			n, err = s.untilChanged(ctx, changed)
@@ -367,6 +376,14 @@ func (s *Spool) end(gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.done, s.gone = true, gone
+	s.wake()
+}
+
+// fail says that a try to copy to the end has failed.
+func (s *Spool) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = err
 	s.wake()
 }
 
