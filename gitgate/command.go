@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -172,9 +173,15 @@ func syncNow(ctx context.Context, in *cmdline.Invocation) error {
 	}
 	var repos []*config.Repo
 	for _, name := range names {
-		at := slices.IndexFunc(c.Repos, func(r *config.Repo) bool { return r.Name == name || r.Path == name || r.Directory == name })
+		at := slices.IndexFunc(c.Repos, func(r *config.Repo) bool {
+			return r.Name == name || r.Path == name || r.Directory == filepath.Clean(name)
+		})
 		if at < 0 {
-			return cmdline.Usagef("there is no repository %q in %s", name, c.File)
+			known := make([]string, len(c.Repos))
+			for i, r := range c.Repos {
+				known[i] = r.Name
+			}
+			return cmdline.Usagef("there is no repository %q in %s, which has %s", name, c.File, strings.Join(known, ", "))
 		}
 		repos = append(repos, c.Repos[at])
 	}

@@ -58,7 +58,8 @@ type Command struct {
 	Timeout time.Duration
 }
 
-// Run runs it and returns the end of what it said. The error says how it ended.
+// Run runs it and returns the end of what it said, in one line. The error says how
+// it ended.
 func (c Command) Run(ctx context.Context) (said string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -81,7 +82,8 @@ func (c Command) Run(ctx context.Context) (said string, err error) {
 	if ctx.Err() != nil {
 		killGroup(cmd.Process) // whom it has left behind
 	}
-	said = transport.Printable(strings.TrimSpace(out.String()))
+	said = strings.Join(strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\n' || r == '\r' }), " | ")
+	said = transport.Printable(said[max(0, len(said)-maxOutput):])
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return said, fmt.Errorf("exec took longer than execTimeout allows (%s), and was ended", c.Timeout)

@@ -58,7 +58,7 @@ func TestCommand(t *testing.T) {
 		return after.Command{Args: []string{"sh", "-c", script}, Dir: dir, Env: []string{"GITGATE_HASH=abc"}, Timeout: timeout}.Run(t.Context())
 	}
 	said, err := run(`echo "$GITGATE_HASH-$GITGATE_SECRET-$PWD"; echo err >&2`, time.Minute)
-	if err != nil || !strings.HasPrefix(said, "abc--"+dir) || !strings.Contains(said, "err") {
+	if err != nil || said != "abc--"+dir+" | err" {
 		t.Errorf("%q, %v", said, err)
 	}
 	if _, err := run("exit 3", time.Minute); err == nil || !strings.Contains(err.Error(), "exit status 3") {

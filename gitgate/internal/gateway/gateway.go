@@ -65,6 +65,7 @@ type gateway struct {
 	o        Options
 	log      *slog.Logger
 	config   atomic.Pointer[config.Config]
+	began    *config.Config // what it was started with
 	queue    *queue.Queue[job]
 	receiver *receive.Receiver
 	meter    *meter.Meter
@@ -89,6 +90,7 @@ func Run(ctx context.Context, o Options) error {
 	g := &gateway{o: o, log: o.Log, repoll: make(chan struct{}, 1), states: map[string]*state{}}
 	c := o.Config
 	g.config.Store(c)
+	g.began = c
 	version, err := gitcmd.Version(ctx)
 	if err != nil {
 		return err

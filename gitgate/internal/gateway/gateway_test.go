@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 	"example.com/converge/gitgate/internal/meter"
 	"example.com/converge/gitgate/internal/queue"
 	"example.com/converge/gitgate/internal/receive"
+	"example.com/converge/gitgate/internal/tree"
 	"example.com/converge/pkg/webhook"
 )
 
@@ -49,6 +51,7 @@ func make1(t *testing.T, repo *config.Repo) (*gateway, *bytes.Buffer) {
 	g := &gateway{log: slog.New(slog.NewTextHandler(&log, nil)), states: map[string]*state{}, repoll: make(chan struct{}, 1)}
 	g.o.Log = g.log
 	g.config.Store(&config.Config{Initialise: true, RetryCount: 1, Threads: 1, MaxBody: 1 << 20, ReplayWindow: time.Hour, Repos: []*config.Repo{repo}})
+	g.began = g.config.Load()
 	g.queue = queue.New(queue.Options[job]{Threads: 1, Tries: 1, Run: g.work, Merge: merge})
 	g.meter = meter.New(g.queue.Busy)
 	g.notifier = after.NewNotifier(g.log)
@@ -154,6 +157,12 @@ func TestFollows(t *testing.T) {
 		if gittest.Read(c.Directory, "a") != r.Number() {
 			t.Error("a damaged file stays")
 		}
+		// What follows makes what somebody has removed.
+		if err := os.RemoveAll(c.Directory); err != nil {
+			t.Fatal(err)
+		}
+		sync(true, "", 4)
+		sync(false, "", 4)
 		// A trigger that cannot be touched is a failure.
 		move()
 		c.Trigger = filepath.Join(dir, "none", "trigger")
@@ -378,6 +387,39 @@ func TestQuiet(t *testing.T) {
 	}
 	if quiet(0) != settled || quiet(time.Hour) != 0 {
 		t.Errorf("%s, %s", quiet(0), quiet(time.Hour))
+	}
+}
+
+// TestRestart: what counts at a start only is compared with what it was then.
+func TestRestart(t *testing.T) {
+	g, log := make1(t, &config.Repo{Name: "site", Path: "/hook"})
+	for _, test := range []struct {
+		port int
+		want bool
+	}{{1, true}, {1, true}, {g.began.Port, false}} {
+		next := *g.began
+		next.Port = test.port
+		g.o.Load = func() (*config.Config, []config.Warning, error) { return &next, nil, nil }
+		log.Reset()
+		if g.reload(); strings.Contains(log.String(), "needs a restart") != test.want {
+			t.Errorf("port %d: %s", test.port, log)
+		}
+	}
+}
+
+// TestReported: a failure of what follows an update does not say that the old files
+// stay.
+func TestReported(t *testing.T) {
+	for want, o := range map[string]Outcome{
+		"what was there stays":      {Err: errors.New("no"), Reason: gitcmd.Network},
+		"what follows has failed":   {Err: errors.New("no"), Reason: gitcmd.Exec, Changed: true},
+		"msg=updated .*from=before": {Changed: true, Result: tree.Result{Previous: "before", Hash: "after"}},
+	} {
+		var log bytes.Buffer
+		report(slog.New(slog.NewTextHandler(&log, nil)), &config.Repo{Name: "site"}, o, "poll", false)
+		if !regexp.MustCompile(want).MatchString(log.String()) {
+			t.Errorf("want %q: %s", want, &log)
+		}
 	}
 }
 

@@ -99,8 +99,8 @@ func (g *gateway) reload() {
 		g.log.Error("the configuration cannot be used: nothing has changed", "err", oneLine(err))
 		return
 	}
-	if before.Listen != next.Listen || before.Port != next.Port || before.MetricsListen != next.MetricsListen || (before.TLSCert == "") != (next.TLSCert == "") {
-		g.log.Warn("listen, port, metrics_listen, or whether there is TLS, has changed: that needs a restart")
+	if was := g.began; was.Listen != next.Listen || was.Port != next.Port || was.MetricsListen != next.MetricsListen || (was.TLSCert == "") != (next.TLSCert == "") {
+		g.log.Warn("listen, port, metrics_listen, or whether there is TLS, is another than at the start: that needs a restart")
 	}
 	g.config.Store(next)
 	g.queue.Configure(next.Threads, max(1, next.RetryCount), next.RetryDelay)

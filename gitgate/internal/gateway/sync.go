@@ -32,7 +32,7 @@ type Outcome struct {
 
 // Sync brings a repository up to date once, and does what follows: the trigger is
 // touched and the command run where the commit is another one than after the last
-// time that both were done. pushed is the object id that a forge has told of, or
+// time that both were done, or the folder was not there. pushed is the object id that a forge has told of, or
 // "".
 func Sync(ctx context.Context, repo *config.Repo, pushed string, log *slog.Logger) (o Outcome) {
 	start := time.Now()
@@ -52,7 +52,7 @@ func Sync(ctx context.Context, repo *config.Repo, pushed string, log *slog.Logge
 	if o.Result, o.Err = t.Update(ctx); o.Err != nil {
 		return o
 	}
-	if t.Done() != o.Hash {
+	if o.Cloned || t.Done() != o.Hash {
 		o.Changed = true
 		o.Err = complete(ctx, t, repo, o.Hash, log)
 	}
@@ -90,8 +90,10 @@ func report(log *slog.Logger, repo *config.Repo, o Outcome, why string, again bo
 	attrs := []any{"repo", repo.Name, "because", why, "took", o.Took.Round(time.Millisecond).String()}
 	if o.Err != nil {
 		attrs = append(attrs, "reason", string(o.Reason), "err", oneLine(o.Err), "again", again)
-		log.Error("the update failed: what was there stays", attrs...)
-		return
+		if !o.Changed {
+			log.Error("the update failed: what was there stays", attrs...)
+			return
+		}
 	}
 	attrs = append(attrs, "commit", o.Hash, "ref", repo.Ref(), "directory", repo.Directory)
 	if o.Repaired {
@@ -101,6 +103,8 @@ func report(log *slog.Logger, repo *config.Repo, o Outcome, why string, again bo
 		attrs = append(attrs, "rewritten", true)
 	}
 	switch {
+	case o.Err != nil:
+		log.Error("the files are updated, and what follows has failed", append(attrs, "from", o.Previous)...)
 	case o.Cloned:
 		log.Info("cloned", attrs...)
 	case o.Changed:

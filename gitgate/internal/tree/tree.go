@@ -267,7 +267,11 @@ func (t *Tree) checkRemote(ctx context.Context, git *gitcmd.Git) error {
 	if there, err := webhook.ParseRemote(url); err == nil && there == t.repo.Identity {
 		return nil
 	}
-	return gitcmd.Errorf(gitcmd.Mismatch, "%s is a repository whose remote %s is another one than url: nothing is updated; correct url or directory, or move the folder away", t.repo.Directory, t.repo.Remote)
+	folder := t.repo.Directory
+	if t.repo.Publish == config.Symlink {
+		folder = t.state
+	}
+	return gitcmd.Errorf(gitcmd.Mismatch, "%s is of a repository whose remote %s is another one than url: nothing is updated; correct url or directory, or move that folder away", folder, t.repo.Remote)
 }
 
 // tracking is where the remote's branch or tag is kept here.
