@@ -234,10 +234,14 @@ func (c *containers) findGuest(cfg *container.Config, server rendezvous.Server, 
 	return nil
 }
 
-// sweep removes, beside all else, what an agent that was killed has left behind.
+// sweep says, beside all else, if nobody can come in as things are, and removes what
+// an agent that was killed has left behind.
 func (c *containers) sweep(ctx context.Context) {
 	ctx, c.endSweep = context.WithTimeout(context.WithoutCancel(ctx), sweepTime)
 	c.sweeping.Go(func() {
+		if err := c.Check(ctx); err != nil {
+			c.log.Warn("nobody can come in as things are now", "err", err)
+		}
 		removed, err := c.Sweep(ctx)
 		switch {
 		case err != nil && !errors.Is(err, context.Canceled):

@@ -308,5 +308,5 @@ func (b *box) shellCommand(ctx context.Context) ([]string, error) {
 			return []string{path}, nil
 		}
 	}
-	return nil, fmt.Errorf("the image has no shell, neither %s nor %s: say which program to run", defaultShells[0], defaultShells[1])
+	return nil, fmt.Errorf("the image has no shell, neither %s nor %s: configure the one that it has, or use sftp and forwarding, which need none", defaultShells[0], defaultShells[1])
 }

@@ -27,14 +27,13 @@ type Config struct {
 // ConnectionConfig says how to reach the engine.
 type ConnectionConfig struct {
 	// Host is unix://PATH or tcp://HOST:PORT; "" is the variable DOCKER_HOST,
-	// and without it unix:///var/run/docker.sock. Of DOCKER_HOST's engine, if
-	// it is not a socket, DOCKER_CERT_PATH or DOCKER_TLS_VERIFY says that TLS is
-	// spoken, with the files ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH,
-	// or in ~/.docker. It is always verified.
+	// and without it unix:///var/run/docker.sock.
 	Host string `json:"host"`
 	// CACert, Cert and Key are PEM texts, or names of files that hold them:
-	// the engine's authority and this side's certificate, for tcp. With one of
-	// them Docker's variables say nothing of TLS.
+	// the engine's authority and this side's certificate, for tcp. Without any
+	// of them, DOCKER_CERT_PATH or DOCKER_TLS_VERIFY says that TLS is spoken,
+	// with the files ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH, or in
+	// ~/.docker. It is always verified.
 	CACert string `json:"cacert"`
 	Cert   string `json:"cert"`
 	Key    string `json:"key"`

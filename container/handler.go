@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -253,28 +252,9 @@ func (c *Connection) close() {
 
 // find looks for the existing container.
 func (h *Handler) find(ctx context.Context) (*box, error) {
-	name, label := h.cfg.Execution.Existing, ""
-	if len(name) > len("label=") && name[:len("label=")] == "label=" {
-		label = name[len("label="):]
-	}
-	if label != "" {
-		list, err := h.engine.List(ctx, false, label)
-		switch {
-		case err != nil:
-			return nil, err
-		case len(list) == 0:
-			return nil, fmt.Errorf("no container with label %s runs", label)
-		case len(list) > 1:
-			return nil, fmt.Errorf("%d containers with label %s run, among them %.12s and %.12s: name one", len(list), label, list[0].ID, list[1].ID)
-		}
-		name = list[0].ID
-	}
-	s, err := h.engine.Inspect(ctx, name)
+	s, err := h.existing(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if !s.State.Running {
-		return nil, fmt.Errorf("container %s does not run, it is %s", h.cfg.Execution.Existing, s.State.Status)
 	}
 	b := &box{handler: h, id: s.ID, image: s.Image}
 	if !h.cfg.Execution.DisableAgent {

@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -148,14 +149,11 @@ func (c *Config) engine(requests, failures Counter) (*engine.Client, error) {
 	return engine.New(opts)
 }
 
-// resolved is the connection with what Docker's variables say of it where the
-// configuration names no host. They belong together: a host of one's own takes
-// nothing from them.
+// resolved is the connection with what Docker's variables say of it, as the docker
+// command takes them: the host where the configuration names none, and TLS where it
+// says nothing of that and the host is no socket.
 func (c ConnectionConfig) resolved() ConnectionConfig {
-	if c.Host != "" {
-		return c
-	}
-	c.Host = os.Getenv("DOCKER_HOST")
+	c.Host = cmp.Or(c.Host, os.Getenv("DOCKER_HOST"))
 	dir := os.Getenv("DOCKER_CERT_PATH")
 	switch {
 	case c.Host == "" || strings.HasPrefix(c.Host, "unix:") || c.CACert != "" || c.Cert != "" || c.Key != "":
@@ -215,7 +213,7 @@ func pemText(s string) ([]byte, error) {
 	}
 	text, err := os.ReadFile(s)
 	if err != nil {
-		return nil, fmt.Errorf("read TLS for the engine: %w", err)
+		return nil, fmt.Errorf("read TLS for the engine, as the configuration, DOCKER_CERT_PATH or DOCKER_TLS_VERIFY has it: %w", err)
 	}
 	return text, nil
 }

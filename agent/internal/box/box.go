@@ -52,6 +52,9 @@ func New(cfg container.Config, log *slog.Logger, requests, failures container.Co
 	return &Backend{cfg: cfg, log: log, requests: requests, failures: failures}, nil
 }
 
+// Check says what keeps sessions from beginning, if the engine knows that already.
+func (b *Backend) Check(ctx context.Context) error { return container.Check(ctx, b.cfg) }
+
 // Sweep removes the containers of agents that were killed before they could, and
 // returns how many it removed.
 func (b *Backend) Sweep(ctx context.Context) (int, error) {

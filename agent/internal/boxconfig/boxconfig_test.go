@@ -233,7 +233,9 @@ func TestExisting(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	t.Setenv("DOCKER_HOST", "")
+	for _, name := range []string{"DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"} {
+		t.Setenv(name, "")
+	}
 	for text, want := range map[string]string{
 		"execution: {image: x}":                                                               "",
 		"execution: {host: {Binds: ['/var/run/docker.sock:/s']}}":                             "socket is mounted",
@@ -244,7 +246,9 @@ func TestWarnings(t *testing.T) {
 		"execution: {host: {Binds: ['/run:/r']}}":                                             "socket is mounted",
 		"{connection: {host: 'tcp://192.0.2.1:1'}, execution: {host: {Binds: [/run:/r]}}}":    "socket is mounted",
 		"{connection: {host: 'tcp://192.0.2.1:1'}, execution: {host: {Binds: [/:/r]}}}":       "socket is mounted",
-		"{connection: {host: 'tcp://192.0.2.1:1'}, execution: {host: {Binds: [/srv:/r]}}}":    "",
+		"{connection: {host: 'tcp://192.0.2.1:1'}, execution: {host: {Binds: [/srv:/r]}}}":    "without TLS",
+		"{connection: {host: 'tcp://192.0.2.1:1', cacert: x}, execution: {image: x}}":         "",
+		"{connection: {host: 'tcp://127.0.0.1:1'}, execution: {image: x}}":                    "",
 		"execution: {host: {Privileged: true}}":                                               "is privileged",
 		"execution: {host: {NetworkMode: host}}":                                              "shares processes or network",
 		"execution: {host: {PidMode: host}}":                                                  "shares processes or network",

@@ -1,7 +1,10 @@
 package boxconfig
 
 import (
+	"cmp"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path"
 	"slices"
@@ -108,6 +111,9 @@ func Warnings(cfg *container.Config) []string {
 	if slices.ContainsFunc(h.Binds, bind) || slices.ContainsFunc(h.Mounts, func(m mount.Mount) bool { return m.Type == mount.TypeBind && shown(m.Source) }) {
 		all = append(all, "the engine's socket is mounted in the container: whoever logs in can become root of the engine's machine")
 	}
+	if inTheClear(&cfg.Connection) {
+		all = append(all, "the engine is reached without TLS: whoever sees that traffic can become root of the engine's machine")
+	}
 	if h.Privileged {
 		all = append(all, "the container is privileged: whoever logs in can become root of the engine's machine")
 	}
@@ -118,6 +124,16 @@ func Warnings(cfg *container.Config) []string {
 		}
 	}
 	return all
+}
+
+// inTheClear reports whether what the engine is told crosses a network as it is.
+func inTheClear(c *container.ConnectionConfig) bool {
+	u, err := url.Parse(cmp.Or(c.Host, os.Getenv("DOCKER_HOST")))
+	if err != nil || u.Scheme != "tcp" && u.Scheme != "http" || c.CACert != "" || os.Getenv("DOCKER_CERT_PATH") != "" || os.Getenv("DOCKER_TLS_VERIFY") != "" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // usualSockets are where engines listen, also those that are reached otherwise.
