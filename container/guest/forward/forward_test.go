@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -27,14 +28,19 @@ const patience = 2 * time.Minute
 // end of Serve.
 func start(t *testing.T, setup wire.Setup, cfg mux.Config) (session *mux.Session, granted wire.Granted, hangUp func(), ended func() error) {
 	t.Helper()
-	in, toGuest := io.Pipe()
+	// The kernel's: who hangs up cuts no small packet into two.
+	in, toGuest, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	fromGuest, out := io.Pipe()
 	serving := make(chan error, 1)
 	go func() {
 		serving <- Serve(context.Background(), in, out, nil)
 		_ = out.Close()
+		_ = in.Close()
 	}()
-	session, granted, err := mux.Dial(fromGuest, toGuest, setup, cfg)
+	session, granted, err = mux.Dial(fromGuest, toGuest, setup, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +138,7 @@ func TestDeafTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	more := make(chan struct{})
+	deaf, more := make(chan struct{}), make(chan struct{})
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		conn, err := target.Accept()
@@ -142,6 +148,7 @@ func TestDeafTarget(t *testing.T) {
 		}
 		_, _ = io.ReadFull(conn, make([]byte, 1))
 		_ = conn.(*net.UnixConn).CloseRead()
+		close(deaf)
 		<-more
 		if _, err := io.WriteString(conn, "late answer"); err != nil {
 			t.Error(err)
@@ -156,6 +163,10 @@ func TestDeafTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := st.Write([]byte{1}); err != nil {
+		t.Error(err)
+	}
+	<-deaf
 	// More than pipes and windows hold: it is thrown away, or this would wait.
 	if _, err := st.Write(make([]byte, 4*mux.Window)); err != nil {
 		t.Error(err)
@@ -165,6 +176,12 @@ func TestDeafTarget(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	_ = st.Close()
+	// The answer to this comes when all before it has been read.
+	if last, err := session.Open(wire.New{Protocol: "unix", ConnectedAddress: path + "-none"}); err != nil {
+		t.Error(err)
+	} else if err := last.Opened(); err == nil {
+		t.Error("there is something")
+	}
 	hangUp()
 	if err := ended(); err != nil {
 		t.Error(err)
