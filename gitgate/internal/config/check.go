@@ -42,14 +42,16 @@ func (r *reader) check() {
 		}
 	}
 	for _, outer := range c.Repos {
-		if !outer.Clean && outer.Publish != Symlink {
-			continue // files that are not its own stay there
-		}
 		for _, inner := range c.Repos {
-			if inner != outer && inside(ways[inner], ways[outer]) {
+			if inner == outer || !inside(ways[inner], ways[outer]) {
+				continue
+			}
+			outer.Inner = append(outer.Inner, inner.Directory)
+			if outer.Clean || outer.Publish == Symlink { // else files that are not its own stay there
 				r.wrong(inner.Line, "the directory %s is inside that of the repository in line %d, whose updates with clean or publish would remove it: move it out", inner.Directory, outer.Line)
 			}
 		}
+		slices.Sort(outer.Inner)
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		r.wrong(0, "tls_cert and tls_key go together: give both or none")

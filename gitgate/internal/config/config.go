@@ -105,6 +105,8 @@ type Repo struct {
 	Others   []webhook.Remote
 	// Path is that of the webhook, and Directory the absolute one of the tree.
 	Path, Directory string
+	// Inner are the directories of other repositories below it, sorted.
+	Inner []string
 	// Label is a branch, or a tag if Tag says so.
 	Label  string
 	Tag    bool

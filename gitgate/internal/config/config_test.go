@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -203,8 +204,12 @@ func TestMergeTwice(t *testing.T) {
 // TestNested: a folder inside one whose updates leave others' files is fine.
 func TestNested(t *testing.T) {
 	text := one("", "secret: s") + "  - {url: 'https://h/c', path: /q, directory: /srv/p/q, secret: s}\n"
-	if _, _, err := Parse([]byte(text), "config.yaml", true, nil); err != nil {
-		t.Error(err)
+	c, _, err := Parse([]byte(text), "config.yaml", true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Repos[0].Inner; !slices.Equal(got, []string{c.Repos[1].Directory}) { // which updates spare
+		t.Error(got)
 	}
 	text = one("", "secret: s", "clean: true") + "  - {url: 'https://h/c', path: /q, directory: /srv/pq, secret: s}\n"
 	if _, _, err := Parse([]byte(text), "config.yaml", true, nil); err != nil {
@@ -212,7 +217,7 @@ func TestNested(t *testing.T) {
 	}
 	// And its parent need not be there before the one around it is.
 	dir := t.TempDir()
-	c := &Config{Repos: []*Repo{
+	c = &Config{Repos: []*Repo{
 		{Line: 1, Directory: filepath.Join(dir, "site", "plugins", "inner")}, {Line: 2, Directory: filepath.Join(dir, "site")}, {Line: 3, Directory: filepath.Join(dir, "site2", "inner")},
 	}}
 	if wrong := c.CheckFiles(); len(wrong) != 1 || !strings.HasPrefix(wrong[0].Error(), "line 3: the folder of directory is not there") {

@@ -24,6 +24,7 @@ type addedFile struct{ mode, id, name string }
 
 // The modes that matter.
 const (
+	modeTree      = "040000"
 	modeLink      = "120000"
 	modeSubmodule = "160000"
 )

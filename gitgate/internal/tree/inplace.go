@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"example.com/converge/gitgate/internal/config"
@@ -44,6 +47,8 @@ func (t *Tree) inPlace(ctx context.Context) (Result, error) {
 		return Result{}, err
 	case info.Mode()&fs.ModeSymlink != 0 && isOurLink(t, dir):
 		return Result{}, gitcmd.Errorf(gitcmd.Refused, "%s is a link of publish: symlink: say so, or remove the link", dir)
+	case !isDir(dir): // maybe the repository around it has a file there
+		return Result{}, gitcmd.Errorf(gitcmd.Refused, "%s is no folder: move it away, or give another directory", dir)
 	}
 	if !exists(filepath.Join(dir, ".git")) {
 		if _, err := folders(dir); err != nil {
@@ -92,7 +97,7 @@ func (t *Tree) clone(ctx context.Context) (Result, error) {
 		return Result{Hash: hash, Cloned: true}, nil
 	}
 	if there, err := folders(t.repo.Directory); err == nil && len(there) > 0 {
-		return t.cloneAround(ctx, making, there)
+		return t.cloneAround(ctx, making, hash, there)
 	}
 	return Result{}, gitcmd.Errorf(reasonOfFile(err), "cannot move the new repository to %s: it must be a folder that this user may replace, and no mount point: give one inside of it: %w", t.repo.Directory, err)
 }
@@ -122,16 +127,9 @@ func folders(dir string) (names []string, err error) {
 
 // cloneAround moves a new repository to where folders of others are. Once .git is
 // there, the files come as with any update, also with the next one after a kill.
-func (t *Tree) cloneAround(ctx context.Context, making string, there []string) (result Result, err error) {
-	for _, name := range there {
-		ours, err := os.Lstat(filepath.Join(making, name))
-		if err != nil {
-			continue
-		}
-		theirs, err := os.Lstat(filepath.Join(t.repo.Directory, name))
-		if err == nil && !(ours.IsDir() && theirs.IsDir()) { // a reset would remove it
-			return result, gitcmd.Errorf(gitcmd.Refused, "%s is in the commit, and in %s it is or holds another repository: give one of them another directory", name, t.repo.Directory)
-		}
+func (t *Tree) cloneAround(ctx context.Context, making, hash string, there []string) (result Result, err error) {
+	if err := t.spare(ctx, t.git.In(making), hash, there); err != nil {
+		return result, err
 	}
 	if err := os.Rename(filepath.Join(making, ".git"), filepath.Join(t.repo.Directory, ".git")); err != nil {
 		return result, err
@@ -140,6 +138,65 @@ func (t *Tree) cloneAround(ctx context.Context, making string, there []string) (
 	t.removeOld()
 	result.Previous, result.Cloned = "", true
 	return result, err
+}
+
+// spare refuses a commit whose reset would remove or write into the folders of
+// others, whose names are below ours: it has something there, or a file in the
+// place of a folder on the way.
+func (t *Tree) spare(ctx context.Context, git *gitcmd.Git, hash string, inner []string) error {
+	above := map[string]bool{} // the names, and whether it is only on the way to one
+	for _, name := range inner {
+		name = filepath.ToSlash(name)
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			if _, known := above[dir]; !known {
+				above[dir] = true
+			}
+		}
+		dir := filepath.Join(t.repo.Directory, name)
+		above[name] = !exists(StateDir(dir)) && !exists(filepath.Join(dir, ".git")) // else theirs
+	}
+	if len(above) == 0 {
+		return nil
+	}
+	args := append([]string{"ls-tree", "-z", "-t", hash, "--"}, slices.Sorted(maps.Keys(above))...)
+	var name string
+	list := &fields{each: func(field string) {
+		about, entry, _ := strings.Cut(field, "\t") // 100644 blob 0123456
+		onTheWay, known := above[entry]
+		folder := strings.HasPrefix(about, modeTree) && onTheWay
+		// A submodule that is not brought along is an empty folder, or any.
+		if known && !folder && (t.repo.Submodules || !strings.HasPrefix(about, modeSubmodule)) {
+			name = entry
+		}
+	}}
+	if err := git.Stream(ctx, list, args...); err != nil || name == "" {
+		return err
+	}
+	return gitcmd.Errorf(gitcmd.Refused, "%s is in the commit, and in %s it is or holds another repository: give one of them another directory", name, t.repo.Directory)
+}
+
+// inner are the names of the configured repositories below ours that are there.
+func (t *Tree) inner() (names []string) {
+	for _, dir := range t.repo.Inner {
+		if !exists(filepath.Join(dir, ".git")) {
+			continue
+		}
+		// Links may be on the way, and be the folder itself.
+		for _, way := range []string{filepath.Join(resolved(filepath.Dir(dir)), filepath.Base(dir)), resolved(dir)} {
+			if name, err := filepath.Rel(resolved(t.repo.Directory), way); err == nil && filepath.IsLocal(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// resolved is a folder's path without symbolic links.
+func resolved(dir string) string {
+	if full, err := filepath.EvalSymlinks(dir); err == nil {
+		return full
+	}
+	return dir
 }
 
 // unusable reports whether a repository must be made anew.
@@ -167,6 +224,9 @@ func (t *Tree) update(ctx context.Context, git *gitcmd.Git) (result Result, err 
 	}
 	hash, rewritten, err := t.fetch(ctx, git)
 	if err != nil {
+		return result, err
+	}
+	if err := t.spare(ctx, git, hash, t.inner()); err != nil {
 		return result, err
 	}
 	if result.Previous != "" && result.Previous != hash {

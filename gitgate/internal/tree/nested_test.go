@@ -3,6 +3,7 @@ package tree_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"example.com/converge/gitgate/internal/config"
@@ -77,5 +78,46 @@ func TestNestedRefused(t *testing.T) {
 	is(t, within, inner)
 	if gittest.Read(around.Directory, "plugins", "file") != "mine" {
 		t.Error("somebody's file is gone")
+	}
+}
+
+// TestNestedUpdate: an update does not remove or write into an inner repository,
+// nor what is untracked there, and goes on once the commit has nothing there.
+func TestNestedUpdate(t *testing.T) {
+	for _, name := range []string{"plugins", "plugins/inner", "plugins/inner/deep"} {
+		outer, inner, around, within := nested(t, "plugins/inner")
+		around.Inner = []string{within.Directory}
+		must(t, around)
+		must(t, within)
+		write(t, "mine", within.Directory, "mine")
+		outer.Write(name, "in the way")
+		outer.Push("master")
+		if err := fails(t, around, gitcmd.Refused); !strings.Contains(err.Error(), "plugins") || !strings.Contains(err.Error(), around.Directory) {
+			t.Errorf("%s: %v", name, err)
+		}
+		is(t, within, inner)
+		if gittest.Read(within.Directory, "mine") != "mine" {
+			t.Errorf("%s: somebody's file is gone", name)
+		}
+		if err := os.RemoveAll(filepath.Join(outer.Work, "plugins")); err != nil {
+			t.Fatal(err)
+		}
+		outer.Write("plugins/other", "beside it")
+		outer.Push("master")
+		must(t, around)
+		is(t, around, outer)
+		is(t, within, inner)
+	}
+}
+
+// TestNestedFile: the outer repository has a file where the inner one, or a folder
+// on the way to it, is to be.
+func TestNestedFile(t *testing.T) {
+	for _, name := range []string{"a", "a/inner"} {
+		_, _, around, within := nested(t, name)
+		must(t, around)
+		if err := fails(t, within, gitcmd.Refused); !strings.Contains(err.Error(), filepath.Join(around.Directory, "a")) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

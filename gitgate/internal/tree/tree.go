@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"example.com/converge/gitgate/internal/config"
@@ -117,7 +118,7 @@ func Open(ctx context.Context, repo *config.Repo, log *slog.Logger) (*Tree, erro
 }
 
 func reasonOfFile(err error) gitcmd.Reason {
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) {
 		return gitcmd.Refused
 	}
 	return gitcmd.ReasonOf(err)
