@@ -56,6 +56,10 @@ func TestReasons(t *testing.T) {
 			t.Errorf("%q: %q", said, err)
 		}
 	}
+	changed := explain(context.Background(), "fetch", errors.New("x"), "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\nHost key verification failed.")
+	if ReasonOf(changed) != HostKey || !strings.Contains(changed.Error(), "find out why") {
+		t.Errorf("%v", changed)
+	}
 	hostile := explain(context.Background(), "fetch", errors.New("x"), "fatal: \x1b[2J"+strings.Repeat("a", 1000))
 	if strings.ContainsRune(hostile.Error(), 0x1b) || len(hostile.Error()) > 400 {
 		t.Errorf("%q", hostile)

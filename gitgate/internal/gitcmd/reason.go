@@ -102,7 +102,8 @@ var words = []struct {
 	advice string
 }{
 	{Disk, []string{"No space left on device", "Disk quota exceeded", "File too large", "died of signal 25", "file size limit exceeded"}, "make room"},
-	{HostKey, []string{"Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED"}, "put the server's key into known_hosts, after a look at whether it is the right one"},
+	{HostKey, []string{"REMOTE HOST IDENTIFICATION HAS CHANGED"}, "the server shows another key than known_hosts has: find out why before you change the file"},
+	{HostKey, []string{"Host key verification failed"}, "put the server's key into known_hosts, after a look at whether it is the right one"},
 	{Key, []string{"Load key ", "bad permissions", "no such identity"}, "look at sshPrivKey: it must be a private key that this user can read and nobody else"},
 	{Auth, []string{"Permission denied (", "Authentication failed", "could not read Username", "could not read Password", "The requested URL returned error: 401", "The requested URL returned error: 403", "Too many authentication failures"},
 		"look at sshPrivKey, or user and passwordFile, and at what the forge lets them see"},
