@@ -10,7 +10,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+
+	"example.com/converge/gitgate/internal/gitcmd"
 )
 
 // check looks at what must not be twice, and at what needs something else.
@@ -56,9 +59,15 @@ func (r *reader) check() {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		r.wrong(0, "tls_cert and tls_key go together: give both or none")
 	}
+	if _, _, err := net.SplitHostPort(c.Listen); err == nil {
+		r.wrong(0, "listen is %.64q, and is to be an address alone: give the port as port", c.Listen)
+	}
 	if c.MetricsListen != "" {
-		if _, port, err := net.SplitHostPort(c.MetricsListen); err != nil || port == "" {
+		host, port, err := net.SplitHostPort(c.MetricsListen)
+		if err != nil || port == "" {
 			r.wrong(0, "metrics_listen must be HOST:PORT, such as 127.0.0.1:9155")
+		} else if c.Port != 0 && port == strconv.Itoa(c.Port) && (host == c.Listen || everyAddress(host) || everyAddress(c.Listen)) {
+			r.wrong(0, "metrics_listen is where webhooks arrive, by listen and port: give it another port")
 		}
 	}
 	// Beside the configuration, as everything else of the service.
@@ -81,6 +90,10 @@ func (r *reader) check() {
 			}
 		}
 	}
+}
+
+func everyAddress(host string) bool {
+	return host == "" || net.ParseIP(strings.Trim(host, "[]")).IsUnspecified()
 }
 
 // waysTo are the paths of a folder: as it is given, without the symbolic links on
@@ -174,6 +187,11 @@ func (c *Config) CheckFiles() []error {
 			if err == nil && file.key == "sshPrivKey" && runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0 {
 				bad("sshPrivKey %s may be read by every user of this machine: chmod o-rwx it", file.name)
 			}
+			if file.key == "sshPrivKey" {
+				if err := gitcmd.CheckKey(file.name, repo.SSHPassPhrase); err != nil {
+					bad("%w", err)
+				}
+			}
 		}
 		for _, file := range repo.secretFiles {
 			if readableByOthers(file.name) {
@@ -194,8 +212,17 @@ func (c *Config) CheckFiles() []error {
 		}
 		if program := repo.program(); program != "" {
 			if _, err := exec.LookPath(program); err != nil {
-				bad("exec cannot be run: %w", err)
+				hint := ""
+				if len(repo.Exec) == 1 && strings.Contains(program, " ") {
+					hint = ": give a list, such as [sh, -c, COMMANDS]"
+				}
+				bad("exec cannot be run: %w%s", err, hint)
 			}
+		}
+	}
+	if out := c.Logging.Output; out != "" && out != "stdout" {
+		if _, err := os.Stat(filepath.Dir(out)); err != nil {
+			wrong = append(wrong, fmt.Errorf("the folder of logging.output is not there: %w", err))
 		}
 	}
 	for _, file := range []struct{ key, name string }{{"tls_cert", c.TLSCert}, {"tls_key", c.TLSKey}} {

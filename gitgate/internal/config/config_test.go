@@ -111,6 +111,9 @@ func TestMistakes(t *testing.T) {
 		"inside clean":         {one("", secret, "clean: true") + "  - {url: 'https://h/c', path: /q, directory: /srv/p/q, secret: s}\n", "line 8: the directory /srv/pq is inside", false},
 		"inside publish":       {"repos:\n- {url: 'https://h/c', path: /q, directory: /srv/x/q/r, secret: s}\n- {url: 'https://h/d', path: /d, directory: /srv/x, secret: s, publish: symlink}\n", "line 2: the directory /srv/x/q/r is inside", false},
 		"star":                 {one("", "secret: *p4ss"), "line 6: a value begins with *", false},
+		"port in listen":       {one("listen: 127.0.0.1:8080", secret), "give the port as port", false},
+		"metrics at webhooks":  {one("listen: 127.0.0.1\nmetrics_listen: 127.0.0.1:5555", secret), "give it another port", false},
+		"metrics at every one": {one("metrics_listen: 127.0.0.1:5555", secret), "give it another port", false},
 		"tls":                  {one("tls_cert: a", secret), "go together", false},
 		"alias bomb":           {"a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n", "", false},
 		"two documents":        {one("", secret) + "---\na: b\n", "second document", false},
@@ -291,7 +294,7 @@ func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config.yaml")
 	secret := filepath.Join(dir, "secret")
-	text := one("ca_file: "+filepath.Join(dir, "ca"), "secretFile: "+secret, "sshPrivKey: "+filepath.Join(dir, "none"), "trigger: "+filepath.Join(dir, "no", "trigger"), "exec: no-such-program")
+	text := one("ca_file: "+filepath.Join(dir, "ca")+"\nlogging: {output: "+filepath.Join(dir, "no", "log")+"}", "secretFile: "+secret, "sshPrivKey: "+filepath.Join(dir, "none"), "trigger: "+filepath.Join(dir, "no", "trigger"), "exec: no-such-program x")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +315,7 @@ func TestFiles(t *testing.T) {
 	if strings.Contains(wrong, "secretFile") {
 		t.Error(wrong)
 	}
-	for _, want := range []string{"sshPrivKey cannot be read", "caFile cannot be read", "the folder of trigger", "exec cannot be run"} {
+	for _, want := range []string{"sshPrivKey cannot be read", "caFile cannot be read", "the folder of trigger", "exec cannot be run", "such as [sh, -c", "the folder of logging.output"} {
 		if !strings.Contains(wrong, want) {
 			t.Errorf("%s lacks %q", wrong, want)
 		}
@@ -398,4 +401,16 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestKeyFile: a key that ssh could not use is told before.
+func TestKeyFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(name, []byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &Config{Repos: []*Repo{{Directory: filepath.Join(t.TempDir(), "p"), SSHKey: name}}}
+	if wrong := fmt.Sprint(c.CheckFiles()); !strings.Contains(wrong, "is a public key") {
+		t.Error(wrong)
+	}
 }

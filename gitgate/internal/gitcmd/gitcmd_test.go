@@ -283,7 +283,11 @@ func TestPassPhrase(t *testing.T) {
 }
 
 func TestBadKeys(t *testing.T) {
-	name, _ := writeKey(t, "correct")
+	name, key := writeKey(t, "correct")
+	public := name + ".pub"
+	if err := os.WriteFile(public, ssh.MarshalAuthorizedKey(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	garbage := filepath.Join(t.TempDir(), "garbage")
 	if err := os.WriteFile(garbage, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -296,6 +300,10 @@ func TestBadKeys(t *testing.T) {
 		{Options{SSHKey: name + ".none"}, "there is no file"},
 		{Options{SSHKey: name + ".none", PassPhrase: "x"}, "there is no file"},
 		{Options{SSHKey: garbage, PassPhrase: "x"}, "cannot use the private key"},
+		{Options{SSHKey: garbage}, "cannot use the private key"},
+		{Options{SSHKey: name}, "is encrypted: give its passphrase"},
+		{Options{SSHKey: public}, "is a public key"},
+		{Options{SSHKey: public, PassPhrase: "x"}, "is a public key"},
 	} {
 		_, err := New(t.TempDir(), test.o)
 		if ReasonOf(err) != Key || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "wr0ng") {

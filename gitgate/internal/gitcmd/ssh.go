@@ -3,6 +3,7 @@ package gitcmd
 import (
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"io"
 	"io/fs"
@@ -55,7 +56,7 @@ func (g *Git) ssh(o Options) (string, error) {
 	case o.SSHKey == "":
 		words = append(words, "-oIdentityFile=none", "-oIdentityAgent=none")
 	case o.PassPhrase == "":
-		if err := readable(o.SSHKey); err != nil {
+		if err := CheckKey(o.SSHKey, ""); err != nil {
 			return "", err
 		}
 		words = append(words, "-oIdentityAgent=none", "-i", o.SSHKey)
@@ -78,12 +79,48 @@ func escapeOption(path string) string {
 	return `"` + strings.NewReplacer("%", "%%", `"`, `\"`).Replace(path) + `"`
 }
 
-func readable(name string) error {
+// CheckKey tells what is wrong with a private key's file, or with its passphrase,
+// which is "" for none.
+func CheckKey(name, phrase string) error {
+	_, err := openKey(name, phrase)
+	return err
+}
+
+// openKey opens a key. Without a passphrase it may be nil: ssh knows more kinds.
+func openKey(name, phrase string) (key any, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return keyError(name, err)
+		return nil, keyError(name, err)
 	}
-	return f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxKey))
+	_ = f.Close()
+	if err != nil {
+		return nil, keyError(name, err)
+	}
+	key, err = ssh.ParseRawPrivateKey(text) // the passphrase may be one too many
+	var missing *ssh.PassphraseMissingError
+	if errors.As(err, &missing) && phrase != "" {
+		key, err = ssh.ParseRawPrivateKeyWithPassphrase(text, []byte(phrase))
+	}
+	block, _ := pem.Decode(text)
+	switch {
+	case errors.Is(err, x509.IncorrectPasswordError):
+		return nil, Errorf(Key, "the passphrase sshPassPhrase does not open the private key %s", name)
+	case errors.As(err, &missing):
+		return nil, Errorf(Key, "the private key %s of sshPrivKey is encrypted: give its passphrase as sshPassPhrase or sshPassPhraseFile", name)
+	case err != nil && phrase == "" && block != nil:
+		return nil, nil
+	case err != nil && isPublic(text):
+		return nil, Errorf(Key, "the file %s of sshPrivKey is a public key: give the private one", name)
+	case err != nil:
+		return nil, keyError(name, err)
+	}
+	return key, nil
+}
+
+func isPublic(text []byte) bool {
+	_, _, _, _, err := ssh.ParseAuthorizedKey(text)
+	return err == nil
 }
 
 func keyError(name string, err error) error {
@@ -100,25 +137,9 @@ func keyError(name string, err error) error {
 // neither the key nor the passphrase is written anywhere, or is in an
 // environment.
 func (g *Git) keep(name, phrase string) (socket, public string, err error) {
-	f, err := os.Open(name)
+	key, err := openKey(name, phrase)
 	if err != nil {
-		return "", "", keyError(name, err)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKey))
-	_ = f.Close()
-	if err != nil {
-		return "", "", keyError(name, err)
-	}
-	key, err := ssh.ParseRawPrivateKey(text) // the passphrase may be one too many
-	var missing *ssh.PassphraseMissingError
-	if errors.As(err, &missing) {
-		key, err = ssh.ParseRawPrivateKeyWithPassphrase(text, []byte(phrase))
-	}
-	switch {
-	case errors.Is(err, x509.IncorrectPasswordError):
-		return "", "", Errorf(Key, "the passphrase sshPassPhrase does not open the private key %s", name)
-	case err != nil:
-		return "", "", keyError(name, err)
+		return "", "", err
 	}
 	signer, err := ssh.NewSignerFromKey(key)
 	if err != nil {
