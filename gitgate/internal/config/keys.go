@@ -163,7 +163,7 @@ func parseDuration(s string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 || d > maxSeconds*time.Second {
-		return 0, errors.New("must be a duration such as 30s, 10m or 1h30m")
+		return 0, errors.New("must be a duration such as 30s, 10m or 1h30m, or a number of seconds")
 	}
 	return d, nil
 }
