@@ -180,10 +180,10 @@ func list(ctx context.Context, in *cmdline.Invocation) error {
 			return err
 		}
 		table := tabwriter.NewWriter(in.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "ID\tSTATE\tREASON\tFLAVOR\tBRANCH\tCOMMIT\tCREATED")
+		fmt.Fprintln(table, "ID\tSTATE\tREASON\tREPOSITORY\tFLAVOR\tBRANCH\tCOMMIT\tCREATED")
 		for _, b := range all {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.12s\t%s\n", b.ID, b.State, transport.Printable(b.Reason), transport.Printable(b.Flavor),
-				transport.Printable(b.Branch), transport.Printable(b.Commit), b.Created.Format(time.RFC3339))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%.12s\t%s\n", b.ID, b.State, transport.Printable(b.Reason), transport.Printable(b.Repo),
+				transport.Printable(b.Flavor), transport.Printable(b.Branch), transport.Printable(b.Commit), b.Created.Format(time.RFC3339))
 		}
 		return table.Flush()
 	})

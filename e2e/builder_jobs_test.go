@@ -86,12 +86,20 @@ func jobFile(t *testing.T, name string, variables map[string]cty.Value) *hclBloc
 	maps.Copy(vars, variables)
 	context := &hcl.EvalContext{
 		Variables: map[string]cty.Value{"var": cty.ObjectVal(vars), "NOMAD_TASK_DIR": cty.StringVal("${NOMAD_TASK_DIR}")},
+		// As in the root of the repository, where the documented commands are given.
 		Functions: map[string]function.Function{"file": function.New(&function.Spec{
 			Params: []function.Parameter{{Name: "path", Type: cty.String}},
 			Type:   function.StaticReturnType(cty.String),
 			Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-				text, err := os.ReadFile(filepath.Join(filepath.Dir(path), args[0].AsString()))
+				text, err := os.ReadFile(filepath.Join("..", args[0].AsString()))
 				return cty.StringVal(string(text)), err
+			},
+		}), "fileexists": function.New(&function.Spec{
+			Params: []function.Parameter{{Name: "path", Type: cty.String}},
+			Type:   function.StaticReturnType(cty.Bool),
+			Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+				_, err := os.Stat(filepath.Join("..", args[0].AsString()))
+				return cty.BoolVal(err == nil), nil
 			},
 		})},
 	}
@@ -187,9 +195,14 @@ func TestJobFiles(t *testing.T) {
 	}
 	// Nomad itself, where there is one.
 	if nomad := os.Getenv("NOMAD_BIN"); nomad != "" {
-		for _, args := range [][]string{{"builder.hcl"}, {"-var", "driver=raw_exec", "builder.hcl"}, {"builder-docker.hcl"}, {"nixcache.hcl"}} {
+		for _, args := range [][]string{
+			{"builder.hcl"}, {"-var", "driver=raw_exec", "builder.hcl"}, {"builder-docker.hcl"}, {"nixcache.hcl"},
+			{"deploy/nomad/builder.hcl"}, {"deploy/nomad/builder-docker.hcl"}, {"deploy/nomad/nixcache.hcl"},
+		} {
 			cmd := exec.Command(nomad, append([]string{"job", "run", "-output"}, args...)...)
-			cmd.Dir = "../deploy/nomad"
+			if cmd.Dir = ".."; !strings.Contains(args[len(args)-1], "/") {
+				cmd.Dir = "../deploy/nomad"
+			}
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("nomad job run -output %q: %v\n%s", args, err, out)
 			}

@@ -80,7 +80,7 @@ job "builder" {
         BUILDER_SECRET_FILE = "/var/run/secrets/albatros/secret.txt"
       }
       template {
-        data            = file("build.sh")
+        data            = file(fileexists("build.sh") ? "build.sh" : "deploy/nomad/build.sh")
         destination     = "local/build.sh"
         perms           = "0755"
         change_mode     = "noop"

@@ -71,7 +71,7 @@ job "nixcache" {
         volumes    = ["/var/cache/albatros:/cache"]
       }
       template {
-        data            = file("nixcache.sh")
+        data            = file(fileexists("nixcache.sh") ? "nixcache.sh" : "deploy/nomad/nixcache.sh")
         destination     = "local/nixcache.sh"
         perms           = "0755"
         change_mode     = "noop"
@@ -106,7 +106,7 @@ job "nixcache" {
         volumes    = ["/var/cache/albatros/nix:/nix"]
       }
       template {
-        data            = file("nixcache.sh")
+        data            = file(fileexists("nixcache.sh") ? "nixcache.sh" : "deploy/nomad/nixcache.sh")
         destination     = "local/nixcache.sh"
         perms           = "0755"
         change_mode     = "noop"
@@ -150,7 +150,7 @@ job "nixcache" {
         BUILDER_SECRET_FILE = "/var/run/secrets/albatros/secret.txt"
       }
       template {
-        data            = file("build.sh")
+        data            = file(fileexists("build.sh") ? "build.sh" : "deploy/nomad/build.sh")
         destination     = "local/build.sh"
         perms           = "0755"
         change_mode     = "noop"
@@ -158,7 +158,7 @@ job "nixcache" {
         right_delimiter = "]]]]"
       }
       template {
-        data            = file("nixcache.sh")
+        data            = file(fileexists("nixcache.sh") ? "nixcache.sh" : "deploy/nomad/nixcache.sh")
         destination     = "local/nixcache.sh"
         perms           = "0755"
         change_mode     = "noop"
@@ -189,7 +189,7 @@ job "nixcache" {
         volumes    = ["/var/cache/albatros/nix:/nix"]
       }
       template {
-        data            = file("nixcache.sh")
+        data            = file(fileexists("nixcache.sh") ? "nixcache.sh" : "deploy/nomad/nixcache.sh")
         destination     = "local/nixcache.sh"
         perms           = "0755"
         change_mode     = "noop"

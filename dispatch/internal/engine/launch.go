@@ -229,8 +229,11 @@ func (e *Engine) hold(r archive.Record) build.Build {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	x := e.builds[r.ID]
-	if x != nil && (x.rec.State == build.Waiting || x.rec.Became != "") {
-		return public(x.rec) // the delivery came again
+	if x != nil && (x.rec.State == build.Waiting || x.rec.Became != "") { // the delivery came again
+		if became := e.builds[x.rec.Became]; became != nil {
+			x = became
+		}
+		return public(x.rec)
 	}
 	var waiting []*entry // of the repository
 	for _, other := range e.builds {

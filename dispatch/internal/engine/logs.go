@@ -133,7 +133,7 @@ func (s *source) Missing(err error) bool { return errors.Is(err, nomad.ErrNotSta
 // finish archives the logs of a build that has ended, now or as soon as Nomad can
 // be reached. The lock is held.
 func (e *Engine) finish(x *entry) {
-	if x.finishing || x.rec.Archived || e.o.Detached {
+	if x.finishing || x.rec.Archived || x.rec.Became != "" || e.o.Detached {
 		return
 	}
 	x.finishing = true

@@ -208,7 +208,7 @@ func (e *Engine) becomes(r archive.Record) {
 		return
 	}
 	for _, w := range e.builds {
-		if w.rec.State == build.Waiting && w.rec.Became == "" && w.rec.Repo == r.Repo && w.rec.Origin == r.Origin && w.rec.Commit == r.Commit && w.rec.Branch == r.Branch && w.rec.Flavor == r.Flavor {
+		if w.rec.State == build.Waiting && w.rec.Became == "" && w.rec.Repo == r.Repo && w.rec.Origin == r.Origin && w.rec.Commit == r.Commit && w.rec.Branch == r.Branch && w.rec.Flavor == r.Flavor && w.rec.Pull == r.Pull {
 			w.rec.Became, w.rec.Over = r.ID, true
 			w.rec.Told = "" // its status is the new one's now
 			e.keep(w)

@@ -322,6 +322,7 @@ func (h *Hook) judge(ctx context.Context, d delivery) answer {
 	}
 	from, err := identify(d.Header, text)
 	if a, ok := verified(repo, d, from); !ok {
+		a.log = append(a.log, "repo", about.CloneURL, "registered", repo != nil)
 		return a
 	}
 	if err != nil {

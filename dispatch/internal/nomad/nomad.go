@@ -170,7 +170,8 @@ func (c *Client) Contract(ctx context.Context, job string) (*Contract, error) {
 
 // Dispatch starts a build and returns the dispatched job's id. A second call with
 // the same token, "" for none, returns the first one's: so a question whose
-// answer was lost can be asked again. The error is ErrNoJob, ErrContract,
+// answer was lost can be asked again. Two at the same moment, as after a halt of
+// Nomad's, may both be dispatched: it compares before it writes. The error is ErrNoJob, ErrContract,
 // ErrPayload or ErrAway, or Nomad's own sentence.
 func (c *Client) Dispatch(ctx context.Context, job string, meta map[string]string, payload []byte, token string) (string, error) {
 	if len(payload) > MaxPayload {

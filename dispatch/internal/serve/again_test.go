@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -42,5 +43,37 @@ func TestNewestBuildSpeaks(t *testing.T) {
 	h.status(commit, "success", "success")
 	if got, err := e.Get(t.Context(), b.ID); err != nil || !got.Debug.Closed || got.Reason != "exit 2" {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestApprovedOnce: what was approved is told to who sends the same again, and is not
+// taken for another pull request's of that commit, also after a restart.
+func TestApprovedOnce(t *testing.T) {
+	h := newHouse(t)
+	e := h.engineOf()
+	first := h.fork(e, commit)
+	id, err := e.Approve(t.Context(), h.ann(), first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := h.fork(e, commit); b.ID != id {
+		t.Errorf("the same delivery leads to %+v", b)
+	}
+	w := h.want()
+	w.Origin, w.Fork, w.Kind, w.Pull, w.Branch, w.Sender = h.gitea.CloneURL("fork/project"), true, build.PullRequest, 10, "topic", "eve"
+	other, err := e.Launch(t.Context(), w)
+	if err != nil || other.State != build.Waiting {
+		t.Fatalf("%+v, %v", other, err)
+	}
+	h.stop()
+	e = h.engineOf()
+	if b, err := e.Get(t.Context(), id); err != nil || b.ID != id {
+		t.Errorf("%+v, %v", b, err)
+	}
+	if b, err := e.Get(t.Context(), other.ID); err != nil || b.ID != other.ID || b.State != build.Waiting {
+		t.Errorf("%+v, %v", b, err)
+	}
+	if strings.Contains(h.log.String(), `msg="build ended" build=`+first.ID) {
+		t.Error("what became another build is said to have ended")
 	}
 }
